@@ -1,0 +1,119 @@
+"""Compile a declared kernel for one target, and say how it was done."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench import kernels
+from bench.errors import BenchError
+from bench.kernels import Native
+from bench.record import atomic_path, read_json, sha256_of, write_json, write_text
+
+ALWAYS = ("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wall")
+LIMITS = Native(
+    source="limits.cc",
+    targets={
+        "scalar": ("-O2",),
+        "avx2": ("-O3", "-mavx2", "-mfma"),
+        "avx512": ("-O3", "-mavx512f", "-mfma", "-mprefer-vector-width=512"),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Build:
+    """The outcome of compiling one target: the content of build.json.
+
+    library: the shared library, beside build.json; None when status is "refused".
+    """
+
+    name: str
+    target: str
+    status: str
+    reason: str | None = None
+    library: Path | None = None
+    compiler: str = ""
+    version: str = ""
+    flags: str = ""
+    library_hash: str = ""
+    source_hash: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Build:
+        fields = read_json(path)
+        library = path.parent / fields["library"] if fields["library"] else None
+        if library is not None and not library.exists():
+            raise BenchError(f"{library}: the compiled kernel is gone; delete {path} and run again")
+        return cls(**fields | {"library": library})
+
+    def write(self, path: Path) -> None:
+        write_json(path, asdict(self) | {"library": self.library and self.library.name})
+
+
+def build(
+    name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()
+) -> Build:
+    """Compile kernel `name` (or "limits") for `target` into `folder`, with a build.json and a build.log.
+
+    flags: appended to the target's own. A missing or failing compiler gives status "refused" with the
+    reason in words: the kernel's rows carry it, and the rest of a run goes on.
+    """
+    native = LIMITS if name == "limits" else kernels.load(name).native
+    if native is None:
+        raise BenchError(f"kernel {name} is not native: there is nothing to compile")
+    if target not in native.targets:
+        raise BenchError(f"{name} has no target {target!r}; it has {', '.join(native.targets)}")
+    source = Path(__file__).parent / "limits.cc" if name == "limits" else kernels.HERE / name / native.source
+    sources = [str(source)] if name == "limits" else [*kernels.sources(name), str(kernels.ABI)]
+    options = (*ALWAYS, *native.targets[target], f"-I{kernels.HERE}", *flags)
+    shown = " ".join(o for o in options if not o.startswith("-I"))
+    made = _compile(name, target, folder, compiler, source, options, shown, sha256_of(sources))
+    made.write(folder / "build.json")
+    return made
+
+
+def _compile(
+    name: str,
+    target: str,
+    folder: Path,
+    compiler: str,
+    source: Path,
+    options: tuple[str, ...],
+    shown: str,
+    source_hash: str,
+) -> Build:
+    command = shlex.split(compiler)
+    if not command or shutil.which(command[0]) is None:
+        reason = f"no C++ compiler {compiler!r} on this machine; install g++ or name another one in config key `compiler`"
+        return Build(name, target, "refused", reason, compiler=compiler, flags=shown, source_hash=source_hash)
+    library, log = folder / f"{name}.so", folder / "build.log"
+    try:
+        with atomic_path(library) as tmp:
+            said = _run([*command, *options, str(source), "-o", str(tmp)], log)
+    except _CompilerFailed as failure:
+        library.unlink(missing_ok=True)
+        reason = f"{compiler} failed on {name}/{target}: {failure} (all of it: {log})"
+        return Build(name, target, "refused", reason, compiler=compiler, flags=shown, source_hash=source_hash)
+    return Build(
+        name, target, "ok", None, library, compiler, said, shown, sha256_of([library]), source_hash
+    )  # fmt: skip
+
+
+class _CompilerFailed(Exception):
+    """Carries the first error line of a compiler that failed."""
+
+
+def _run(command: list[str], log: Path) -> str:
+    """Run the compiler, keep what it printed in `log`, and return its version."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    write_text(log, f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+    if done.returncode:
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if "error" in line.lower()] or lines
+        raise _CompilerFailed(errors[0].strip() if errors else f"exit status {done.returncode}")
+    version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=False).stdout
+    return (version.splitlines() or [""])[0]

@@ -1,0 +1,80 @@
+"""The one binding of every native kernel (gmk.h)."""
+
+from __future__ import annotations
+
+import ctypes as ct
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.genotypes.packed import PackedGenotypes
+
+ABI = 1
+POINTER, SIZE, INT = ct.c_void_p, ct.c_size_t, ct.c_int
+SIGNATURES = {
+    "gmk_abi": (INT, []),
+    "gmk_prepare": (POINTER, [POINTER, SIZE, SIZE, SIZE, INT, INT]),
+    "gmk_bytes": (SIZE, [POINTER]),
+    "gmk_matmul": (INT, [POINTER, POINTER, SIZE, POINTER]),
+    "gmk_rmatmul": (INT, [POINTER, POINTER, SIZE, POINTER]),
+    "gmk_free": (None, [POINTER]),
+}
+
+
+def bind(library: Path) -> ct.CDLL:
+    """Load a compiled kernel and check that it speaks this ABI."""
+    try:
+        lib = ct.CDLL(str(library))
+        for name, (result, arguments) in SIGNATURES.items():
+            function = getattr(lib, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise BenchError(f"{library}: not a kernel library ({error}); build it with `bench build`") from None
+    if (found := lib.gmk_abi()) != ABI:
+        raise BenchError(f"{library}: kernel ABI {found}, this version needs {ABI}; build it again")
+    return lib
+
+
+class NativeMatrix:
+    """A genotype matrix held by a native kernel."""
+
+    def __init__(self, packed: PackedGenotypes, *, dtype: str, library: Path | None, threads: int):
+        if library is None:
+            raise BenchError("a native kernel needs its compiled library; build it with `bench build`")
+        self.shape = packed.shape
+        self.dtype = np.dtype(dtype)
+        self._lib = bind(library)
+        self._codes = packed.codes  # the kernel may read it: it lives as long as this object
+        self._z = self._lib.gmk_prepare(
+            packed.codes.ctypes.data, packed.codes.strides[0], *self.shape, threads, self.dtype.itemsize
+        )
+        if not self._z:
+            raise MemoryError(f"{library}: no memory to prepare {self.shape[0]} x {self.shape[1]} genotypes")
+        self.bytes_held = int(self._lib.gmk_bytes(self._z))
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        return self._product(self._lib.gmk_matmul, V, self.shape[1], self.shape[0])
+
+    def rmatmul(self, U: np.ndarray) -> np.ndarray:
+        return self._product(self._lib.gmk_rmatmul, U, self.shape[0], self.shape[1])
+
+    def _product(self, function, X: np.ndarray, rows_in: int, rows_out: int) -> np.ndarray:
+        if X.ndim != 2 or X.shape[0] != rows_in:
+            raise ValueError(f"expected a ({rows_in}, k) matrix, got {X.shape}")
+        if not self._z:
+            raise ValueError("this genotype matrix is closed")
+        X = np.ascontiguousarray(X, self.dtype)
+        out = np.empty((rows_out, X.shape[1]), self.dtype)
+        if X.shape[1] and function(self._z, X.ctypes.data, X.shape[1], out.ctypes.data):
+            raise MemoryError(f"no memory for the work space of a product with {X.shape[1]} columns")
+        return out
+
+    def close(self) -> None:
+        if self._z:
+            self._lib.gmk_free(self._z)
+        self._z = None
+
+    def __del__(self):
+        if getattr(self, "_z", None):
+            self.close()

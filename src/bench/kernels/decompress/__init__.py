@@ -1,0 +1,46 @@
+"""Decompress 2-bit genotypes into a cache tile and multiply it: the strong baseline.
+
+Vandenplas, Eding, Bosmans, Calus (2020), Computational strategies for the preconditioned conjugate gradient
+method applied to ssSNPBLUP, with an application to a multivariate maternal model, Genet Sel Evol 52:24.
+A zero dosage is multiplied, so NaN and infinity come out as in a dense product.
+"""
+
+from bench.kernels import Kernel, Native, Problem
+
+PANEL = 256  # individuals: the copy pads them to a cache line of 64 bytes per SNP
+TILE = 64 * 128 + 16 * 256  # reals, at most, in the tiles of one thread
+
+
+def bytes_needed(problem: Problem) -> int:
+    """The .bed pages, the re-ordered copy, and the work space: packed U, accumulators and tiles."""
+    padded = -(-problem.n // PANEL) * PANEL
+    work = padded * problem.k + problem.threads * (TILE + PANEL * problem.k)
+    return problem.packed_bytes + problem.m * padded // 4 + work * problem.itemsize
+
+
+KERNEL = Kernel(
+    name="decompress",
+    open="bench.kernels._native:NativeMatrix",
+    native=Native(
+        "decompress.cc",
+        targets={
+            "scalar": ("-O2",),
+            "avx2": ("-O3", "-ffp-contract=fast", "-mavx2", "-mfma"),
+            "avx512": (
+                "-O3",
+                "-ffp-contract=fast",
+                "-mavx512f",
+                "-mavx512bw",
+                "-mavx512vl",
+                "-mavx512dq",
+                "-mavx2",
+                "-mfma",
+                "-mprefer-vector-width=512",
+            ),
+        },
+    ),
+    dtypes=("f4", "f8"),
+    bytes_needed=bytes_needed,
+    cite="doi:10.1186/s12711-020-00543-9",
+    summary="2-bit codes unpacked into a cache tile, register-blocked fused multiply-adds",
+)

@@ -1,0 +1,78 @@
+"""Turn the configuration into cases, each with a stable id; know before a job starts what cannot run."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench import kernels
+from bench.config import Config
+from bench.genotypes.spec import Simulated
+from bench.kernels import Problem
+from bench.machine import this_machine
+
+Case = dict[str, Any]
+SLUG_KEYS = ("dataset", "samples", "trait", "relationship", "kernel", "target", "against", "dtype", "threads")
+
+
+def case_id(case: Case) -> str:
+    """A readable slug and a hash of the whole case; the same case has the same id on every machine."""
+    digest = hashlib.sha256(json.dumps(case, sort_keys=True).encode()).hexdigest()[:8]
+    shown = [f"t{case[key]}" if key == "threads" else str(case[key]) for key in SLUG_KEYS if case.get(key)]
+    return "-".join([*shown, digest]).replace("/", "-")
+
+
+def expand(experiment: str, axes: dict[str, Iterable[Any]], **common: Any) -> dict[str, Case]:
+    """Every combination of `axes` as {id: case}; an axis of tuples spreads over several keys: "kernel,target"."""
+    cases = {}
+    for values in itertools.product(*axes.values()):
+        case: Case = {"experiment": experiment, **common}
+        for key, value in zip(axes, values, strict=True):
+            keys = key.split(",")
+            case.update(zip(keys, value if len(keys) > 1 else [value], strict=True))
+        cases[case_id(case)] = case
+    return cases
+
+
+def variants(names: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str]]:
+    """(kernel, target) for every kernel; native kernels only in the builds that `targets` names."""
+    pairs = []
+    for name in names:
+        kernel = kernels.load(name)
+        pairs += [(name, t) for t in kernel.all_targets if not kernel.native or t in targets]
+    return pairs
+
+
+def thread_counts(threads: Iterable[int | str]) -> list[int]:
+    """Thread counts with "all" resolved to this machine's cores; duplicates dropped, order kept."""
+    cores = this_machine().cores
+    return list(dict.fromkeys(cores if t == "all" else int(t) for t in threads))
+
+
+def usable_memory(config: Config) -> int:
+    """Bytes that a job may plan with."""
+    asked = config.budget.memory_gb
+    return int(asked * 1e9) if asked else this_machine().usable_memory
+
+
+def refusal(case: Case, config: Config) -> str | None:
+    """Why `case` cannot run here, known from sizes alone; None if it may.
+
+    The sizes of a data set that has yet to be read are not known here: its jobs ask again.
+    """
+    spec = config.datasets[case["dataset"]]
+    if isinstance(spec, Simulated) and (reason := spec.refuses(
+        memory=usable_memory(config), disk=config.budget.disk_gb, hours=config.budget.hours
+    )):  # fmt: skip
+        return f"data set {case['dataset']}: {reason}"
+    if (threads := case.get("threads", 1)) > (cores := this_machine().cores):
+        return f"asks for {threads} threads, this machine has {cores} cores"
+    if "kernel" not in case:
+        return None
+    size = (case.get("samples") or spec.n_samples, spec.n_snps) if isinstance(spec, Simulated) else (1, 1)
+    problem = Problem(*size, max(case.get("k", [1])), case.get("dtype", "f8"), threads)
+    kernel = kernels.load(case["kernel"])
+    return kernel.refuses(problem, case["target"], this_machine(), memory=usable_memory(config))

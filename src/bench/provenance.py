@@ -1,0 +1,71 @@
+"""Where a number comes from: code, environment, machine and moment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.machine import blas_libraries, this_machine
+from bench.measure import PROTOCOL
+from bench.record import sha256_of
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "envs" / "run.txt"
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def set_threads(threads: int) -> None:
+    """Fix the thread pools of every library; to be called before numpy is first imported."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+
+
+def git_state() -> tuple[str, bool | None]:
+    """The commit of the checkout and whether tracked files differ from it; ("", None) without git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
+            )
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return "", None
+    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))
+
+
+def collect_provenance(*, version: int, **more: Any) -> dict[str, Any]:
+    """The columns that every row of a job shares; `version` is the experiment's."""
+    machine = this_machine()
+    commit, dirty = git_state()
+    blas = blas_libraries()
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "protocol": PROTOCOL,
+        "version": version,
+        "lock_hash": sha256_of([LOCK]) if LOCK.exists() else "",
+        "host": machine.host,
+        "cpu": machine.cpu,
+        "cores": machine.cores,
+        "memory": machine.memory,
+        "gpu": ", ".join(machine.gpus),
+        "driver": machine.driver,
+        "blas": "; ".join(sorted({f"{b['internal_api']} {b['version']} {b['architecture']}" for b in blas})),
+        "python": platform.python_version(),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **more,
+    }

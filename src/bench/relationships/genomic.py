@@ -1,0 +1,218 @@
+"""Genomic relationships: centred and scaled genotypes W, and G = WW'/d as an operator or as a matrix.
+
+Centring, scaling and mean imputation live here once; kernels multiply raw dosages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from bench.errors import BenchError
+from bench.genotypes.packed import MISSING, PackedGenotypes
+from bench.solvers.operator import Operator
+
+MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
+BLOCK_BYTES = 128 << 20  # of decoded genotypes at a time
+PANEL = 2048  # rows of a product's tile: 2048 × 15,000 float32 is 120 MB beside a G of 1.8 GB
+
+
+@dataclass(frozen=True)
+class Coding:
+    """W_ij = (Z_ij − centre_j)·scale_j, 0 where the call is missing; G = WW'/divisor.
+
+    centre, scale: (m,). scale is 0 for a SNP that says nothing (monomorphic or all missing, where it would
+    divide by zero).
+    """
+
+    name: str
+    centre: np.ndarray
+    scale: np.ndarray
+    divisor: float
+
+    @property
+    def unscaled(self) -> bool:
+        return bool(np.all(self.scale == 1))
+
+    def block(self, packed: PackedGenotypes, snps: slice, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The columns `snps` of W for the individuals `rows`: (rows, snps) float64, Fortran order."""
+        dosages = packed.dosages(snps)[rows].astype("f8", order="F")
+        W = (dosages - self.centre[snps]) * self.scale[snps]
+        W[dosages == MISSING] = 0.0
+        return W
+
+
+def vanraden1(packed: PackedGenotypes) -> Coding:
+    """W = Z − 2p, d = Σ2p(1−p), p from the called genotypes. VanRaden (2008), method 1."""
+    freq = _dosage_moments(packed)[0] / 2
+    divisor = 2 * float(np.sum(freq * (1 - freq)))
+    return _with_variation(packed, Coding("vanraden1", 2 * freq, np.ones(packed.n_snps), divisor))
+
+
+def standardised(packed: PackedGenotypes) -> Coding:
+    """W = (Z − mean)/sd over the called genotypes, d = m; sd has the divisor (called − 1), as R's scale()."""
+    mean, sd = _dosage_moments(packed)
+    scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0)
+    divisor = float(packed.n_snps) if scale.any() else 0.0
+    return _with_variation(packed, Coding("standardised", mean, scale, divisor))
+
+
+RELATIONSHIPS: dict[str, Callable[[PackedGenotypes], Coding]] = {
+    "vanraden1": vanraden1,
+    "standardised": standardised,
+}
+
+
+def _dosage_moments(packed: PackedGenotypes) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sample standard deviation of each SNP's called dosages, (m,) each; 0 where there are too few."""
+    zero, _, one, two = packed.code_counts().astype("f8").T
+    called = np.maximum(zero + one + two, 1)
+    mean = (one + 2 * two) / called
+    # Σ(z − mean)², summed over the three classes: exactly 0 for a monomorphic SNP.
+    squares = zero * mean**2 + one * (1 - mean) ** 2 + two * (2 - mean) ** 2
+    return mean, np.sqrt(squares / np.maximum(called - 1, 1))
+
+
+def _with_variation(packed: PackedGenotypes, coding: Coding) -> Coding:
+    if not coding.divisor > 0:
+        raise BenchError(
+            f"{packed.path or 'genotypes'}: all {packed.n_snps} SNPs are monomorphic or missing among "
+            f"{packed.n_samples} individuals; relationships need at least one SNP that varies"
+        )
+    return coding
+
+
+def missing_calls(packed: PackedGenotypes) -> sparse.csc_array | None:
+    """(n, m) indicator of missing calls, float64; None when there are none. 12 B a missing call."""
+    per_snp = packed.code_counts()[:, MISSING_CODE]
+    if not per_snp.any():
+        return None
+    indptr = np.concatenate([[0], np.cumsum(per_snp)])
+    indices = np.empty(indptr[-1], np.int32)
+    for block in packed.blocks(_snps_per_block(packed.n_samples, 1)):
+        if per_snp[block].any():
+            # Row-major over (snp, individual): ordered as the compressed columns want them.
+            indices[indptr[block.start] : indptr[block.stop]] = np.nonzero(packed.dosages(block).T == MISSING)[1]
+    return sparse.csc_array((np.ones(indices.size), indices, indptr), shape=packed.shape)
+
+
+class Centred:
+    """W = (Z − 1c')∘called·diag(s) from a raw operator Z in which a missing call counts 0.
+
+    W V = Z(sV) − 1c'(sV) + Miss(c∘sV); W'U = s∘(Z'U − c(1'U) + c∘(Miss'U)). Results are float64.
+    """
+
+    def __init__(self, dosages: Operator, coding: Coding, missing: sparse.csc_array | None = None):
+        """missing: `missing_calls` of the same genotypes."""
+        self.dosages, self.coding, self.missing = dosages, coding, missing
+        self.shape: tuple[int, int] = dosages.shape
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        """W V, (m, k) → (n, k)."""
+        scaled = self.coding.scale[:, None] * V
+        centred = self.coding.centre[:, None] * scaled
+        out = self.dosages.matmul(scaled) - centred.sum(axis=0)
+        if self.missing is not None:
+            out += self.missing @ centred
+        return out
+
+    def rmatmul(self, U: np.ndarray) -> np.ndarray:
+        """W'U, (n, k) → (m, k)."""
+        taken = np.broadcast_to(U.sum(axis=0), (self.shape[1], U.shape[1]))
+        if self.missing is not None:
+            taken = taken - self.missing.T @ U
+        return self.coding.scale[:, None] * (self.dosages.rmatmul(U) - self.coding.centre[:, None] * taken)
+
+
+class BlockCentred:
+    """W as an operator that decodes the .bed anew for each product, in numpy: slow, and shares no kernel."""
+
+    def __init__(self, packed: PackedGenotypes, coding: Coding):
+        self.packed, self.coding = packed, coding
+        self.shape: tuple[int, int] = packed.shape
+
+    def _blocks(self):
+        for snps in self.packed.blocks(_snps_per_block(self.shape[0], 8)):
+            yield snps, self.coding.block(self.packed, snps)
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        """W V, (m, k) → (n, k)."""
+        out = np.zeros((self.shape[0], V.shape[1]))
+        for snps, W in self._blocks():
+            out += W @ V[snps]
+        return out
+
+    def rmatmul(self, U: np.ndarray) -> np.ndarray:
+        """W'U, (n, k) → (m, k)."""
+        return np.concatenate([W.T @ U for _, W in self._blocks()])
+
+
+class Gram:
+    """G = WW'/d, (n, n), never formed."""
+
+    def __init__(self, centred: Operator, divisor: float):
+        self.centred, self.divisor = centred, divisor
+        self.shape: tuple[int, int] = (centred.shape[0], centred.shape[0])
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        """G V, (n, k) → (n, k)."""
+        return self.centred.matmul(self.centred.rmatmul(V)) / self.divisor
+
+
+def _snps_per_block(n_samples: int, itemsize: int) -> int:
+    return max(1, BLOCK_BYTES // (max(n_samples, 1) * itemsize))
+
+
+def grm_diagonal(packed: PackedGenotypes, coding: Coding) -> np.ndarray:
+    """diag(WW'/d), (n,): one pass over the packed genotypes."""
+    out = np.zeros(packed.n_samples)
+    for snps in packed.blocks(_snps_per_block(packed.n_samples, 16)):
+        W = coding.block(packed, snps)
+        out += np.einsum("ij,ij->i", W, W)
+    return out / coding.divisor
+
+
+def dense_grm(packed: PackedGenotypes, coding: Coding, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """G = WW'/d among the individuals `rows`, (r, r) float64, exactly symmetric.
+
+    Unscaled codings of complete genotypes go through counts: Z Z' in float32 is exact (a block's sums stay
+    below 2^24), at twice the speed of float64; centring follows in float64. The others multiply float64
+    blocks of W. Memory: `dense_grm_bytes`. 15,000 × 10,000 on two cores: see the test of its cost.
+    """
+    raw = coding.unscaled and not packed.code_counts()[:, MISSING_CODE].any()
+    n = np.arange(packed.n_samples)[rows].size
+    G = np.zeros((n, n))
+    weighted = np.zeros(n)  # Zc
+    for snps in packed.blocks(_snps_per_block(packed.n_samples, 12)):
+        if raw:
+            Z = packed.dosages(snps)[rows].astype("f4", order="F")
+            weighted += Z @ coding.centre[snps]
+            _add_lower_product(G, Z)
+        else:
+            _add_lower_product(G, coding.block(packed, snps, rows))
+    total = float(coding.centre @ coding.centre)
+    for start in range(0, n, PANEL):
+        stop = min(start + PANEL, n)
+        tile = G[start:stop, :stop]
+        if raw:
+            tile -= weighted[start:stop, None] + weighted[:stop] - total
+        tile /= coding.divisor
+        G[:start, start:stop] = tile[:, :start].T
+        corner = tile[:, start:]
+        corner[:] = np.tril(corner) + np.tril(corner, -1).T
+    return G
+
+
+def dense_grm_bytes(n_samples: int) -> int:
+    """The most memory that `dense_grm` allocates: G, a decoded block and its copies, a panel of products."""
+    return 8 * n_samples * n_samples + 3 * BLOCK_BYTES + 12 * PANEL * n_samples
+
+
+def _add_lower_product(G: np.ndarray, W: np.ndarray) -> None:
+    """G += WW' in the panels on and below the diagonal."""
+    for start in range(0, len(G), PANEL):
+        stop = min(start + PANEL, len(G))
+        G[start:stop, :stop] += W[start:stop] @ W[:stop].T

@@ -1,0 +1,58 @@
+"""Dense Cholesky in place: one n × n array is all that an exact solve holds."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import get_blas_funcs, lapack
+
+from bench.errors import BenchError
+
+
+class Cholesky:
+    """A = LL' of a symmetric positive definite matrix.
+
+    matrix: (n, n) float64, C- or Fortran-contiguous and symmetric, is overwritten: the factor takes one
+    triangle and the diagonal; the other triangle stays as it was.
+    """
+
+    def __init__(self, matrix: np.ndarray):
+        if matrix.dtype != np.float64 or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"expected a square float64 matrix, got {matrix.shape} {matrix.dtype}")
+        columns = matrix if matrix.flags.f_contiguous else matrix.T
+        if not columns.flags.f_contiguous:
+            raise ValueError("the matrix must be contiguous, it is factored in place")
+        self.factor, info = lapack.dpotrf(columns, lower=1, overwrite_a=1, clean=0)
+        if info != 0 or not np.isfinite(self.factor.diagonal()).all():
+            where = f"at row {info} of" if info > 0 else "(NaN) in"
+            raise BenchError(
+                f"Cholesky: no positive pivot {where} {matrix.shape[0]}; the matrix is singular or indefinite: look "
+                "for duplicated individuals, or raise the variance ratio"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.factor.shape
+
+    def solve(self, rhs: np.ndarray) -> np.ndarray:
+        """A⁻¹B, (n, k) → (n, k)."""
+        X, info = lapack.dpotrs(self.factor, rhs, lower=1)
+        if info != 0:
+            raise ValueError(f"dpotrs: argument {-info} is wrong")
+        return X
+
+    def half_solve(self, rhs: np.ndarray) -> np.ndarray:
+        """L⁻¹B, so that B'A⁻¹B is its inner product; (n, k) → (n, k)."""
+        (trsm,) = get_blas_funcs(("trsm",), (self.factor,))
+        return trsm(1.0, self.factor, rhs, lower=1)
+
+    def log_determinant(self) -> float:
+        """log|A|."""
+        return 2 * float(np.log(self.factor.diagonal()).sum())
+
+    def inverse_diagonal(self) -> np.ndarray:
+        """diag(A⁻¹), (n,). Uses the factor up: it cannot solve afterwards."""
+        inverse, info = lapack.dpotri(self.factor, lower=1, overwrite_c=1)
+        if info != 0:
+            raise BenchError(f"Cholesky: no inverse, the factor has a zero at row {info}")
+        del self.factor
+        return inverse.diagonal().copy()
