@@ -54,9 +54,7 @@ class Build:
         write_json(path, asdict(self) | {"library": self.library and self.library.name})
 
 
-def build(
-    name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()
-) -> Build:
+def build(name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()) -> Build:
     """Compile kernel `name` (or "limits") for `target` into `folder`, with a build.json and a build.log.
 
     flags: appended to the target's own. A missing or failing compiler gives status "refused" with the
@@ -68,10 +66,9 @@ def build(
     if target not in native.targets:
         raise BenchError(f"{name} has no target {target!r}; it has {', '.join(native.targets)}")
     source = Path(__file__).parent / "limits.cc" if name == "limits" else kernels.HERE / name / native.source
-    sources = [str(source)] if name == "limits" else [*kernels.sources(name), str(kernels.ABI)]
     options = (*ALWAYS, *native.targets[target], f"-I{kernels.HERE}", *flags)
     shown = " ".join(o for o in options if not o.startswith("-I"))
-    made = _compile(name, target, folder, compiler, source, options, shown, sha256_of(sources))
+    made = _compile(name, target, folder, compiler, source, options, shown, sha256_of(sources(name)))
     made.write(folder / "build.json")
     return made
 
@@ -88,7 +85,9 @@ def _compile(
 ) -> Build:
     command = shlex.split(compiler)
     if not command or shutil.which(command[0]) is None:
-        reason = f"no C++ compiler {compiler!r} on this machine; install g++ or name another one in config key `compiler`"
+        reason = (
+            f"no C++ compiler {compiler!r} on this machine; install g++ or name another one in config key `compiler`"
+        )
         return Build(name, target, "refused", reason, compiler=compiler, flags=shown, source_hash=source_hash)
     library, log = folder / f"{name}.so", folder / "build.log"
     try:

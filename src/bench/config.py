@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bench import kernels
+from bench import experiments, kernels
 from bench.errors import BenchError
 from bench.genotypes.spec import DatasetSpec
 
@@ -16,6 +20,8 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Stanza(BaseModel):
+    """A part of the configuration: an unknown key is an error, nothing changes after reading."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -35,58 +41,6 @@ class Budget(Stanza):
     hours: Annotated[float, Field(gt=0)] = 12.0
 
 
-class Products(Stanza):
-    """Z V and Z'U: every kernel, timed after it has been verified."""
-
-    datasets: list[str]
-    dtypes: list[Literal["f4", "f8"]] = ["f8"]
-    threads: list[Threads] = [1, "all"]
-    k: list[Count] = [1, 10, 32]
-
-
-class Scaling(Stanza):
-    """The products on the first `samples` individuals of a data set: cost as n grows."""
-
-    datasets: list[str]
-    samples: list[Count]
-    dtypes: list[Literal["f4", "f8"]] = ["f8"]
-    threads: list[Threads] = [1]
-    k: list[Count] = [10]
-
-
-class Paired(Stanza):
-    """Two kernels in one process, in turn: ratios that drift of the machine cannot bend."""
-
-    datasets: list[str]
-    pairs: list[tuple[str, str]]
-    dtypes: list[Literal["f4", "f8"]] = ["f8"]
-    threads: list[Threads] = [1]
-    k: list[Count] = [10]
-
-
-class Gblup(Stanza):
-    """REML, EBVs, reliabilities and cross-validation; the solve through every kernel."""
-
-    datasets: list[str]
-    traits: list[str] | None = None
-    relationships: list[Literal["vanraden1", "standardised"]] = ["vanraden1"]
-    threads: list[Threads] = ["all"]
-    folds: Annotated[int, Field(ge=2)] = 5
-    rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-12
-    repeats: Count = 3
-    eigen_max_n: Count = 6000
-    inverse_max_n: Count = 6000
-    cholesky_max_n: Count = 20000
-    cv_reml_max_n: Count = 2000
-
-
-class Experiments(Stanza):
-    products: Products | None = None
-    scaling: Scaling | None = None
-    paired: Paired | None = None
-    gblup: Gblup | None = None
-
-
 class Config(Stanza):
     """The whole configuration, checked."""
 
@@ -97,7 +51,7 @@ class Config(Stanza):
     timing: Timing = Timing()
     kernels: list[str]
     targets: list[str]
-    experiments: Experiments
+    experiments: dict[str, Any]
     tables: list[str]
     figures: list[str]
     datasets: dict[str, DatasetSpec]
@@ -105,21 +59,61 @@ class Config(Stanza):
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
         for name in self.kernels:
-            _known("kernel", name, kernels.names())
+            known("kernel", name, kernels.names())
         declared = [kernels.load(name) for name in kernels.names()]
         targets = sorted({t for k in declared if k.native for t in k.native.targets})
         for target in self.targets:
-            _known("target", target, targets)
-        for name, experiment in self.experiments:
-            for dataset in experiment.datasets if experiment else []:
-                _known(f"data set (experiment {name})", dataset, list(self.datasets))
-        for pair in self.experiments.paired.pairs if self.experiments.paired else []:
-            for name in pair:
-                _known("kernel (experiment paired)", name, kernels.names())
+            known("target", target, targets)
+        for name, stanza in self.experiments.items():
+            for dataset in stanza.datasets:
+                known(f"data set (experiment {name})", dataset, list(self.datasets))
+        for name in self.tables:
+            known("table", name, modules_in("tables"))
+        for name in self.figures:
+            known("figure", name, modules_in("figures"))
         return self
 
+    @field_validator("experiments")
+    @classmethod
+    def _stanzas(cls, given: dict[str, Any]) -> dict[str, Stanza]:
+        """Each experiment's own keys, checked by its module; an experiment set to null is left out."""
+        for name in given:
+            known("experiment", name, experiments.names())
+        return {
+            name: experiments.load(name).Stanza.model_validate(keys)
+            for name, keys in given.items()
+            if keys is not None
+        }
 
-def _known(what: str, name: str, names: list[str]) -> None:
+
+def modules_in(package: str) -> list[str]:
+    """The public modules of bench.<package>, without importing any."""
+    folder = Path(__file__).parent / package
+    return sorted(i.name for i in pkgutil.iter_modules([str(folder)]) if not i.name.startswith("_"))
+
+
+def read(override_files: Sequence[Path] = (), root: Path = Path()) -> Config:
+    """The configuration of config/, with the files laid over it in turn as Snakemake does (maps are
+    merged, lists replaced)."""
+    merged: dict[str, Any] = {}
+    for path in [root / "config/datasets.yaml", root / "config/config.yaml", *override_files]:
+        try:
+            _merge(merged, yaml.safe_load(Path(path).read_text()) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise BenchError(f"{path}: cannot be read as a configuration ({error})") from None
+    return check(merged)
+
+
+def _merge(onto: dict[str, Any], given: dict[str, Any]) -> None:
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(onto.get(key), dict):
+            _merge(onto[key], value)
+        else:
+            onto[key] = value
+
+
+def known(what: str, name: str, names: list[str]) -> None:
+    """Raise a ValueError with what there is, and what may have been meant, unless `name` is in `names`."""
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -6,13 +6,15 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import kernels
-from bench.config import Config
+from bench import experiments, kernels
 from bench.genotypes.spec import Simulated
 from bench.kernels import Problem
 from bench.machine import this_machine
+
+if TYPE_CHECKING:
+    from bench.config import Config
 
 Case = dict[str, Any]
 SLUG_KEYS = ("dataset", "samples", "trait", "relationship", "kernel", "target", "against", "dtype", "threads")
@@ -50,6 +52,11 @@ def thread_counts(threads: Iterable[int | str]) -> list[int]:
     """Thread counts with "all" resolved to this machine's cores; duplicates dropped, order kept."""
     cores = this_machine().cores
     return list(dict.fromkeys(cores if t == "all" else int(t) for t in threads))
+
+
+def all_cases(config: Config) -> dict[str, dict[str, Case]]:
+    """{experiment: {id: case}} of every experiment that the configuration names."""
+    return {name: experiments.load(name).cases(stanza, config) for name, stanza in config.experiments.items()}
 
 
 def usable_memory(config: Config) -> int:

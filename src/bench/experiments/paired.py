@@ -6,52 +6,90 @@ readers pair them by `repeat`.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import field_validator
 
-from bench import measure
-from bench.build import Build
-from bench.errors import BenchError
-from bench.experiments import products
-from bench.experiments.oracle import Oracle
-from bench.experiments.products import DIRECTIONS, Inputs
+from bench import config, kernels, measure
+from bench.experiments import Files, products
+from bench.experiments.products import DIRECTIONS
+from bench.genotypes.dataset import Dataset
+from bench.oracle import Oracle
+from bench.plan import Case, expand, thread_counts, variants
 from bench.record import Document
 
 VERSION = 1
 ROUNDS = 15
 
 
-def run(case: dict[str, Any], inputs: Inputs, against_build: Build | None) -> Document:
+class Stanza(config.Stanza):
+    """Keys of the experiment in the configuration. pairs: [kernel, partner]."""
+
+    datasets: list[str]
+    pairs: list[tuple[str, str]]
+    dtypes: list[Literal["f4", "f8"]] = ["f8"]
+    threads: list[config.Threads] = [1]
+    k: list[config.Count] = [10]
+
+    @field_validator("pairs")
+    @classmethod
+    def _exist(cls, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        for name in (name for pair in pairs for name in pair):
+            config.known("kernel", name, kernels.names())
+        return pairs
+
+
+def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
+    """A session per data set × pair × dtype × threads; two native kernels meet in the same target."""
+    pairs = [
+        (kernel, target, f"{other}/{other_target}")
+        for first, second in stanza.pairs
+        for kernel, target in variants([first], config.targets)
+        for other, other_target in variants([second], config.targets)
+        if target == other_target or not {target, other_target} <= set(config.targets)
+    ]
+    return expand(
+        "paired",
+        {
+            "dataset": stanza.datasets,
+            "kernel,target,against": pairs,
+            "dtype": stanza.dtypes,
+            "threads": thread_counts(stanza.threads),
+        },
+        k=sorted(set(stanza.k)),
+    )
+
+
+def run(case: Case, files: Files) -> Document:
     """Verify both kernels, then alternate them; `case["against"]` is the second one as "kernel/target"."""
     kernel, _, target = case["against"].partition("/")
     other_case = case | {"kernel": kernel, "target": target}
-    other = products.begin(other_case, replace(inputs, build=against_build))
-    doc = products.begin(case, inputs)
+    data = Dataset.read(files.dataset)
+    builds = [products.read_build(files.build), products.read_build(files.against_build)]
+    doc = products.begin(case, files, builds[0], data)
+    other = products.begin(other_case, files, builds[1], data)
     if doc.status != "ok":
         return doc
     if other.status != "ok":
         return doc.refuse(f"{case['against']}: {other.reason}")
-    if inputs.oracle is None:
-        raise BenchError("a paired session needs the data set's oracle; make it with `bench oracle`")
-    oracle = Oracle.read(inputs.oracle)
-    packed = inputs.dataset.packed().head(doc.identity["n"])
+    oracle = products.read_oracle(files)
+    packed = data.packed().head(doc.identity["n"])
     with measure.exclusive():
         sides = []
-        for side, build in ((case, inputs.build), (other_case, against_build)):
+        for side, build in zip((case, other_case), builds, strict=True):
             place = {"kernel": side["kernel"], "target": side["target"]}
             operator = products.prepare(doc, side, packed, build, **place)
             sides.append((operator, place))
             if wrong := products.verify(doc, operator, oracle, side, **place):
                 return doc.wrong(f"{place['kernel']}/{place['target']}: {wrong}")
-        products.time_limits(doc, case, inputs.limits)
+        products.time_limits(doc, case, files.limits)
         _alternate(doc, case, sides, oracle)
-        products.time_limits(doc, case, inputs.limits)
+        products.time_limits(doc, case, files.limits)
     return doc
 
 
-def _alternate(doc: Document, case: dict[str, Any], sides: list[Any], oracle: Oracle) -> None:
+def _alternate(doc: Document, case: Case, sides: list[Any], oracle: Oracle) -> None:
     order = np.random.default_rng(0)
     for k in case["k"]:
         for direction in DIRECTIONS:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from bench import kernels, measure
+from bench import config, kernels, measure
 from bench.build import Build
 from bench.errors import BenchError
-from bench.experiments.oracle import Oracle
+from bench.experiments import Files, identity
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
 from bench.machine import best_limits, memory_available, this_machine
+from bench.oracle import Oracle
+from bench.plan import Case, expand, thread_counts, variants
 from bench.provenance import collect_provenance
 from bench.record import Document, sha256_of
 
@@ -30,26 +31,36 @@ TOLERANCE = {"f4": 1e-4, "f8": 1e-12}  # of the largest entry; a wrong product i
 DIRECTIONS = {"matmul": ("V", "ZV"), "rmatmul": ("U", "ZtU")}
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What a session reads. memory: bytes it may use, None for what is free now."""
+class Stanza(config.Stanza):
+    """Keys of the experiment in the configuration."""
 
-    dataset: Dataset
-    build: Build | None
-    oracle: Path | None
-    limits: Path
-    timing: dict[str, Any]
-    memory: int | None = None
+    datasets: list[str]
+    dtypes: list[Literal["f4", "f8"]] = ["f8"]
+    threads: list[config.Threads] = [1, "all"]
+    k: list[config.Count] = [1, 10, 32]
 
 
-def begin(case: dict[str, Any], inputs: Inputs) -> Document:
+def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
+    """A session per data set × kernel × target × dtype × threads."""
+    return expand(
+        "products",
+        {
+            "dataset": stanza.datasets,
+            "kernel,target": variants(config.kernels, config.targets),
+            "dtype": stanza.dtypes,
+            "threads": thread_counts(stanza.threads),
+        },
+        k=sorted(set(stanza.k)),
+    )
+
+
+def begin(case: Case, files: Files, build: Build | None, data: Dataset) -> Document:
     """The document of a session, refused already where data, library or machine will not do."""
-    data, build = inputs.dataset, inputs.build
     doc = Document(
-        identity={"case_" if key == "case" else key: value for key, value in case.items() if key != "k"},
+        identity=identity(case),
         provenance=collect_provenance(
             version=VERSION,
-            dataset_hash=data.bed_sha256,
+            dataset_hash=data.bed_sha256 or "",
             source_hash=build.source_hash if build else sha256_of(kernels.sources(case["kernel"])),
             library_hash=build.library_hash if build else "",
             compiler=build.version if build else "",
@@ -61,11 +72,11 @@ def begin(case: dict[str, Any], inputs: Inputs) -> Document:
     n = case.get("samples") or data.n_samples
     if n > data.n_samples:
         return doc.refuse(f"asks for {n} individuals, {data.name} has {data.n_samples}")
-    doc.identity |= {"n": n, "m": data.n_snps, "missing_rate": data.missing_rate, "seed": data.seed}
+    doc.identity |= {"n": n, "m": data.n_snps, "missing_rate": data.missing_rate, "seed": data.source.get("seed")}
     if build and build.status != "ok":
         return doc.refuse(build.reason or "the kernel was not built")
     problem = Problem(n, data.n_snps, max(case["k"]), case["dtype"], case["threads"])
-    memory = min(memory_available(), inputs.memory or memory_available())
+    memory = min(memory_available(), files.memory or memory_available())
     machine = this_machine()
     kernel = kernels.load(case["kernel"])
     if case["threads"] > machine.cores:
@@ -75,25 +86,35 @@ def begin(case: dict[str, Any], inputs: Inputs) -> Document:
     return doc
 
 
-def run(case: dict[str, Any], inputs: Inputs) -> Document:
+def read_build(path: Path | None) -> Build | None:
+    return Build.read(path) if path else None
+
+
+def read_oracle(files: Files) -> Oracle:
+    if files.oracle is None:
+        raise BenchError("a timed session needs the data set's oracle; make it with `bench oracle`")
+    return Oracle.read(files.oracle)
+
+
+def run(case: Case, files: Files) -> Document:
     """Verify, then time every k and direction of one session."""
-    doc = begin(case, inputs)
+    data, build = Dataset.read(files.dataset), read_build(files.build)
+    doc = begin(case, files, build, data)
     if doc.status != "ok":
         return doc
-    if inputs.oracle is None:
-        raise BenchError("a products session needs the data set's oracle; make it with `bench oracle`")
-    oracle = Oracle.read(inputs.oracle)
-    packed = inputs.dataset.packed().head(doc.identity["n"])
+    oracle = read_oracle(files)
+    packed = data.packed().head(doc.identity["n"])
     with measure.exclusive():
         try:
-            operator = prepare(doc, case, packed, inputs.build)
+            operator = prepare(doc, case, packed, build)
             if wrong := verify(doc, operator, oracle, case):
                 return doc.wrong(wrong)
-            time_limits(doc, case, inputs.limits)
+            time_limits(doc, case, files.limits)
             for k in case["k"]:
                 for direction in DIRECTIONS:
-                    time_product(doc, product(operator, oracle, direction, k, case["dtype"]), direction, k, inputs.timing)
-            time_limits(doc, case, inputs.limits)
+                    call = product(operator, oracle, direction, k, case["dtype"])
+                    time_product(doc, call, direction, k, files.timing)
+            time_limits(doc, case, files.limits)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
@@ -102,7 +123,7 @@ def run(case: dict[str, Any], inputs: Inputs) -> Document:
 
 
 def prepare(
-    doc: Document, case: dict[str, Any], packed: PackedGenotypes, build: Build | None, **place: Any
+    doc: Document, case: Case, packed: PackedGenotypes, build: Build | None, **place: Any
 ) -> GenotypeOperator:
     """Open the matrix in a kernel; its time and memory go into `doc`."""
     before = measure.current_rss()
@@ -111,7 +132,11 @@ def prepare(
     library = build.library if build else None
 
     def work() -> None:
-        made.append(kernel.prepare(packed, dtype=case["dtype"], library=library, threads=case["threads"]))
+        made.append(
+            kernel.prepare(
+                packed, target=case["target"], dtype=case["dtype"], library=library, threads=case["threads"]
+            )
+        )
 
     took = measure.once(work)
     gc.collect()
@@ -133,9 +158,7 @@ def product(
     return lambda: function(values)
 
 
-def verify(
-    doc: Document, operator: GenotypeOperator, oracle: Oracle, case: dict[str, Any], **place: Any
-) -> str | None:
+def verify(doc: Document, operator: GenotypeOperator, oracle: Oracle, case: Case, **place: Any) -> str | None:
     """Compare every k and direction with the oracle; the sentence that says what is wrong, or None."""
     dtype, problems = case["dtype"], []
     for k in case["k"]:
@@ -167,9 +190,9 @@ def time_product(
         doc.add("product_cpu", sample.cpu, "s", **where)
 
 
-def time_limits(doc: Document, case: dict[str, Any], folder: Path) -> None:
+def time_limits(doc: Document, case: Case, folder: Path | None) -> None:
     """The machine's multiply-add peak and read bandwidth at this thread count, now, in this process."""
-    limits = best_limits(folder)
+    limits = best_limits(folder) if folder else None
     if limits is None:
         return
     earlier = sum(row["metric"] == "fma_peak" for row in doc.rows)

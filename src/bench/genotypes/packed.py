@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import BenchError
+from bench.record import atomic_path
 
 MAGIC = b"\x6c\x1b"
-SNP_MAJOR = 1
+SAMPLE_MAJOR, SNP_MAJOR = 0, 1
+HEADER = MAGIC + bytes([SNP_MAJOR])
 MISSING = -1
+BLOCK_BYTES = 1 << 25  # work space of a pass over the file
 DOSAGE_OF_CODE = np.array([0, MISSING, 1, 2], np.int8)
 CODE_OF_DOSAGE = np.array([0, 2, 3, 1], np.uint8)  # indexed by dosage; −1 (missing) is the last entry
 
@@ -41,8 +44,15 @@ class PackedGenotypes:
 
     @classmethod
     def open(cls, bed: Path, *, n_samples: int, n_snps: int) -> PackedGenotypes:
-        """Memory-map `bed`, whose .fam has `n_samples` lines and whose .bim has `n_snps`."""
-        raise NotImplementedError
+        """Memory-map `bed`, whose .fam has `n_samples` lines and whose .bim has `n_snps`.
+
+        BenchError: no such file, not a SNP-major .bed file, or a length that does not fit the two numbers.
+        """
+        bed = Path(bed)
+        check_bed(bed, n_samples=n_samples, n_snps=n_snps)
+        stride = -(-n_samples // 4)
+        codes = np.memmap(bed, np.uint8, "r", offset=len(HEADER), shape=(n_snps, stride))
+        return cls(codes, n_samples, bed)
 
     @classmethod
     def from_dosages(cls, dosages: np.ndarray) -> PackedGenotypes:
@@ -68,9 +78,86 @@ class PackedGenotypes:
         codes = self.codes[snps, : -(-self.n_samples // 4)]
         return DOSAGES_OF_BYTE[codes].reshape(codes.shape[0], -1)[:, : self.n_samples].T
 
+    def code_counts(self) -> np.ndarray:
+        """(m, 4) int64: how many individuals have code 0 (dosage 0), 1 (missing), 2 (1) and 3 (2) at each SNP."""
+        counts = np.empty((self.n_snps, 4), np.int64)
+        full, rest = divmod(self.n_samples, 4)
+        for snps in self.blocks(max(1, BLOCK_BYTES // (8 * max(1, full)))):
+            codes = self.codes[snps, : full + (rest > 0)]
+            counts[snps] = _counts_of_bytes(np.ascontiguousarray(codes[:, :full]))
+            if rest:
+                last = (codes[:, full, None] >> (2 * np.arange(rest))) & 3
+                counts[snps] += (last[:, :, None] == np.arange(4)).sum(1)
+        return counts
+
+    def allele_frequency(self) -> np.ndarray:
+        """(m,) frequency of the counted allele among the calls; NaN for a SNP without a call."""
+        counts = self.code_counts()
+        calls = counts[:, [0, 2, 3]].sum(1)
+        with np.errstate(invalid="ignore"):
+            return (counts[:, 2] + 2 * counts[:, 3]) / (2 * calls)
+
+    def missing_rate(self) -> float:
+        """Share of all n·m calls that are missing."""
+        return float(self.code_counts()[:, 1].sum() / (self.n_samples * self.n_snps))
+
     def blocks(self, size: int = 1024) -> Iterable[slice]:
         """Slices of at most `size` SNPs that cover the matrix."""
         return (slice(j, min(j + size, self.n_snps)) for j in range(0, self.n_snps, size))
+
+
+def _counts_of_bytes(codes: np.ndarray) -> np.ndarray:
+    """(b, s) bytes of four calls each → (b, 4) counts of the codes, through a histogram of the byte values."""
+    rows = np.arange(len(codes), dtype=np.int64)[:, None] * 256
+    histogram = np.bincount((rows + codes).ravel(), minlength=256 * len(codes)).reshape(-1, 256)
+    return histogram @ CODE_COUNTS_OF_BYTE
+
+
+def check_bed(bed: Path, *, n_samples: int, n_snps: int) -> None:
+    """BenchError unless `bed` is a SNP-major .bed file of exactly `n_samples` × `n_snps` calls."""
+    if n_samples < 1 or n_snps < 1:
+        raise BenchError(f"{bed}: {n_samples} samples × {n_snps} SNPs: at least one of each is needed")
+    try:
+        size = bed.stat().st_size
+        with bed.open("rb") as file:
+            header = file.read(len(HEADER))
+    except OSError as error:
+        raise BenchError(f"{bed}: cannot be read ({error.strerror})") from None
+    if not header:
+        raise BenchError(f"{bed}: the file is empty, a PLINK .bed file was needed")
+    if header[:2] != MAGIC:
+        raise BenchError(
+            f"{bed}: not a PLINK .bed file: it starts with {header[:2].hex(' ')}, not with {MAGIC.hex(' ')}"
+        )
+    if len(header) == 3 and header[2] == SAMPLE_MAJOR:
+        raise BenchError(
+            f"{bed}: sample-major .bed files are not read; rewrite it SNP-major with "
+            f"`plink --bfile {bed.with_suffix('')} --make-bed --out NEW`"
+        )
+    if len(header) == 3 and header[2] != SNP_MAJOR:
+        raise BenchError(f"{bed}: the third byte is {header[2]}, it must be {SNP_MAJOR} (SNP-major)")
+    need = len(HEADER) + n_snps * -(-n_samples // 4)
+    if size != need:
+        raise BenchError(f"{bed}: {n_samples} samples × {n_snps} SNPs need {need} bytes, the file has {size}")
+
+
+def write_bed(path: Path, blocks: Iterable[np.ndarray]) -> None:
+    """Write a SNP-major .bed file from packed blocks, each (number of SNPs, ⌈n/4⌉) uint8."""
+    with atomic_path(path) as tmp, tmp.open("wb") as file:
+        file.write(HEADER)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, np.uint8).data)
+
+
+def concatenate_beds(path: Path, parts: Iterable[PackedGenotypes]) -> None:
+    """Write the SNPs of `parts`, all of the same individuals, one after the other into one .bed file."""
+    parts = list(parts)
+    if len({part.n_samples for part in parts}) != 1:
+        sizes = ", ".join(f"{part.path}: {part.n_samples}" for part in parts)
+        raise BenchError(f"{path}: the pieces must have the same number of individuals, they have {sizes}")
+    stride = -(-parts[0].n_samples // 4)
+    size = max(1, BLOCK_BYTES // stride)
+    write_bed(path, (part.codes[snps, :stride] for part in parts for snps in part.blocks(size)))
 
 
 def pack_dosages(dosages: np.ndarray) -> np.ndarray:

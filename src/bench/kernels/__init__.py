@@ -91,7 +91,8 @@ class Native:
 class Kernel:
     """A declared kernel.
 
-    open: "module:class", called as open(packed, dtype=..., library=..., threads=...) → GenotypeOperator.
+    open: "module:class", called as open(packed, dtype=..., threads=..., library=...) → GenotypeOperator for a
+    native kernel, with target=... in place of library=... for another.
     bytes_needed: Problem → bytes of the prepared matrix and its work space, the .bed pages that it
     reads included, vectors (`Problem.vector_bytes`) not.
     targets: the builds or libraries that a non-native kernel can run on.
@@ -140,13 +141,18 @@ class Kernel:
         return None
 
     def prepare(
-        self, packed: PackedGenotypes, *, dtype: str = "f8", library: Path | None = None, threads: int = 1
+        self,
+        packed: PackedGenotypes,
+        *,
+        target: str,
+        dtype: str = "f8",
+        library: Path | None = None,
+        threads: int = 1,
     ) -> GenotypeOperator:
         """Open the matrix for products; `library` is the compiled target of a native kernel."""
         module, _, attribute = self.open.partition(":")
-        return getattr(importlib.import_module(module), attribute)(
-            packed, dtype=dtype, library=library, threads=threads
-        )
+        how = {"library": library} if self.native else {"target": target}
+        return getattr(importlib.import_module(module), attribute)(packed, dtype=dtype, threads=threads, **how)
 
 
 def names() -> list[str]:

@@ -67,7 +67,7 @@ RELATIONSHIPS: dict[str, Callable[[PackedGenotypes], Coding]] = {
 
 
 def _dosage_moments(packed: PackedGenotypes) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sample standard deviation of each SNP's called dosages, (m,) each; 0 where there are too few."""
+    """Mean and sample standard deviation of each SNP's called dosages, (m,) each; 0 without calls."""
     zero, _, one, two = packed.code_counts().astype("f8").T
     called = np.maximum(zero + one + two, 1)
     mean = (one + 2 * two) / called
@@ -163,7 +163,8 @@ class Gram:
 
 
 def _snps_per_block(n_samples: int, itemsize: int) -> int:
-    return max(1, BLOCK_BYTES // (max(n_samples, 1) * itemsize))
+    # At most 2^22: the sum of as many products of dosages, 2^24, is still exact in float32.
+    return min(max(1, BLOCK_BYTES // (n_samples * itemsize)), 1 << 22)
 
 
 def grm_diagonal(packed: PackedGenotypes, coding: Coding) -> np.ndarray:

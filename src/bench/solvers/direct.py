@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import get_blas_funcs, lapack
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from bench.errors import BenchError
 
@@ -21,12 +21,13 @@ class Cholesky:
         columns = matrix if matrix.flags.f_contiguous else matrix.T
         if not columns.flags.f_contiguous:
             raise ValueError("the matrix must be contiguous, it is factored in place")
-        self.factor, info = lapack.dpotrf(columns, lower=1, overwrite_a=1, clean=0)
+        (potrf,) = get_lapack_funcs(("potrf",), (columns,))
+        self.factor, info = potrf(columns, lower=1, overwrite_a=1, clean=0)
         if info != 0 or not np.isfinite(self.factor.diagonal()).all():
             where = f"at row {info} of" if info > 0 else "(NaN) in"
             raise BenchError(
-                f"Cholesky: no positive pivot {where} {matrix.shape[0]}; the matrix is singular or indefinite: look "
-                "for duplicated individuals, or raise the variance ratio"
+                f"Cholesky: no positive pivot {where} {matrix.shape[0]}; the matrix is singular or "
+                "indefinite: look for duplicated individuals, or raise the variance ratio"
             )
 
     @property
@@ -35,7 +36,8 @@ class Cholesky:
 
     def solve(self, rhs: np.ndarray) -> np.ndarray:
         """A⁻¹B, (n, k) → (n, k)."""
-        X, info = lapack.dpotrs(self.factor, rhs, lower=1)
+        (potrs,) = get_lapack_funcs(("potrs",), (self.factor,))
+        X, info = potrs(self.factor, rhs, lower=1)
         if info != 0:
             raise ValueError(f"dpotrs: argument {-info} is wrong")
         return X
@@ -51,7 +53,8 @@ class Cholesky:
 
     def inverse_diagonal(self) -> np.ndarray:
         """diag(A⁻¹), (n,). Uses the factor up: it cannot solve afterwards."""
-        inverse, info = lapack.dpotri(self.factor, lower=1, overwrite_c=1)
+        (potri,) = get_lapack_funcs(("potri",), (self.factor,))
+        inverse, info = potri(self.factor, lower=1, overwrite_c=1)
         if info != 0:
             raise BenchError(f"Cholesky: no inverse, the factor has a zero at row {info}")
         del self.factor

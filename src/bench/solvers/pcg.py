@@ -44,8 +44,8 @@ def jacobi(diagonal: np.ndarray) -> Preconditioner:
     """R → diag(A)⁻¹R. diagonal: (n,), all positive."""
     if not np.all(diagonal > 0):
         raise BenchError(
-            f"Jacobi preconditioner: {int((~(diagonal > 0)).sum())} of {diagonal.size} diagonal elements are not "
-            "positive; the matrix is not positive definite"
+            f"Jacobi preconditioner: {int((~(diagonal > 0)).sum())} of {diagonal.size} diagonal elements are "
+            "not positive; the matrix is not positive definite"
         )
     inverse = 1 / diagonal[:, None]
     return lambda R: inverse * R

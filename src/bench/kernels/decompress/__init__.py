@@ -8,14 +8,15 @@ A zero dosage is multiplied, so NaN and infinity come out as in a dense product.
 from bench.kernels import Kernel, Native, Problem
 
 PANEL = 256  # individuals: the copy pads them to a cache line of 64 bytes per SNP
-TILE = 64 * 128 + 16 * 256  # reals, at most, in the tiles of one thread
+TILE = 64 * 64 + 16 * 256  # reals, at most, in the tiles of one thread
+TAIL = 1024  # bytes readable after the last row
 
 
 def bytes_needed(problem: Problem) -> int:
     """The .bed pages, the re-ordered copy, and the work space: packed U, accumulators and tiles."""
     padded = -(-problem.n // PANEL) * PANEL
     work = padded * problem.k + problem.threads * (TILE + PANEL * problem.k)
-    return problem.packed_bytes + problem.m * padded // 4 + work * problem.itemsize
+    return problem.packed_bytes + problem.m * padded // 4 + TAIL + work * problem.itemsize
 
 
 KERNEL = Kernel(

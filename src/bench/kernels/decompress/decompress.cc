@@ -9,6 +9,9 @@
 // A zero dosage multiplies its input like any other, so NaN and infinity behave as in a dense product.
 #include "gmk.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 #include <omp.h>
 
 #include <algorithm>
@@ -33,6 +36,7 @@ constexpr size_t PANEL = 256;             // individuals of a panel: 64 bytes, o
 constexpr size_t PANEL_BYTES = PANEL / 4;
 constexpr size_t DEPTH = 64;              // matmul: SNPs of a tile
 constexpr size_t SNPS = 16;               // rmatmul: SNPs of a tile
+constexpr size_t TAIL = SNPS * PANEL_BYTES;
 
 template <class real>
 constexpr size_t LANES = VECTOR_BYTES ? VECTOR_BYTES / sizeof(real) : 1;
@@ -62,7 +66,8 @@ struct Matrix {
     uint8_t* codes;  // [panel][SNP][PANEL_BYTES], padding individuals have code 0
 
     size_t panels() const { return (n + PANEL - 1) / PANEL; }
-    size_t bytes() const { return panels() * m * PANEL_BYTES; }
+    // Micro-kernels read whole sets of SNPs and whole words: TAIL bytes after the last row may be read too.
+    size_t bytes() const { return panels() * m * PANEL_BYTES + TAIL; }
     const uint8_t* row(size_t panel, size_t snp) const { return codes + (panel * m + snp) * PANEL_BYTES; }
     size_t individuals(size_t panel) const { return std::min(PANEL, n - panel * PANEL); }
 };
@@ -73,34 +78,86 @@ T* allocate(size_t count) {
     return static_cast<T*>(std::aligned_alloc(64, std::max<size_t>(64, (count * sizeof(T) + 63) / 64 * 64)));
 }
 
-// The four dosages of every byte.
-template <class real>
-struct Dosages {
-    alignas(64) real of_byte[256][4];
-    Dosages() {
-        constexpr real dosage[4] = {0, 0, 1, 2};
-        for (int byte = 0; byte < 256; byte++)
-            for (int i = 0; i < 4; i++) of_byte[byte][i] = dosage[byte >> 2 * i & 3];
-    }
-};
-template <class real>
-const Dosages<real> DOSAGES;
-
-template <class real>
-inline void decompress(const uint8_t* codes, size_t bytes, real* out) {
-    for (size_t b = 0; b < bytes; b++) std::memcpy(out + 4 * b, DOSAGES<real>.of_byte[codes[b]], 4 * sizeof(real));
+#if defined(__AVX512F__)
+// A shift brings each lane its code, a permutation looks the dosage up by the lane's lowest bits; the bits
+// above the code belong to the next individuals, so the four dosages are repeated.
+inline Vec<double> decompress(const uint8_t* codes, double) {
+    const __m512i shifts = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+    const __m512d dosages = _mm512_setr_pd(0, 0, 1, 2, 0, 0, 1, 2);
+    long long word;
+    std::memcpy(&word, codes, sizeof word);
+    return _mm512_permutexvar_pd(_mm512_srlv_epi64(_mm512_set1_epi64(word), shifts), dosages);
 }
 
-// acc[c][r] += sum over j of tile[j][r] * v[j][c], r a row of R vectors.
-template <class real, int R, int C>
-void multiply(const real* tile, size_t depth, const real* v, size_t k, real* acc) {
+inline Vec<float> decompress(const uint8_t* codes, float) {
+    const __m512i shifts = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512 dosages = _mm512_setr_ps(0, 0, 1, 2, 0, 0, 1, 2, 0, 0, 1, 2, 0, 0, 1, 2);
+    int word;
+    std::memcpy(&word, codes, sizeof word);
+    return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi32(word), shifts), dosages);
+}
+#elif defined(__AVX2__)
+// As with AVX-512, but the permutation of 32-bit lanes makes the upper halves of doubles: 1.0 is 0x3ff00000
+// and 2.0 is 0x40000000, the lower halves are 0. A shift by 32 leaves index 0.
+inline Vec<double> decompress(const uint8_t* codes, double) {
+    const __m256i shifts = _mm256_setr_epi32(32, 0, 32, 2, 32, 4, 32, 6);
+    const __m256i dosages = _mm256_setr_epi32(0, 0, 0x3ff00000, 0x40000000, 0, 0, 0x3ff00000, 0x40000000);
+    int word;
+    std::memcpy(&word, codes, sizeof word);
+    const __m256i index = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
+    return _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(dosages, index));
+}
+
+inline Vec<float> decompress(const uint8_t* codes, float) {
+    const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    const __m256 dosages = _mm256_setr_ps(0, 0, 1, 2, 0, 0, 1, 2);
+    int word;
+    std::memcpy(&word, codes, sizeof word);
+    return _mm256_permutevar8x32_ps(dosages, _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts));
+}
+#endif
+
+// The dosages of vector `i` of a row of codes. Reads up to 8 bytes from its first code on.
+template <class real>
+inline Vec<real> dosages(const uint8_t* codes, size_t i) {
+#if defined(__AVX2__)
+    return decompress(codes + i * LANES<real> / 4, real());
+#else
+    constexpr real dosage[4] = {0, 0, 1, 2};
+    return Vec<real>{dosage[codes[i / 4] >> 2 * (i % 4) & 3]};
+#endif
+}
+
+// Where a micro-kernel takes its dosages from: a tile of unpacked rows, or, when they are used only once,
+// the codes themselves. Rows lie `stride` items apart.
+template <class real>
+struct Tile {
+    const real* at;
+    size_t stride;
+    Vec<real> vector(size_t row, size_t i) const { return load(at + row * stride + i * LANES<real>); }
+};
+
+template <class real>
+struct Packed {
+    const uint8_t* at;
+    Vec<real> vector(size_t row, size_t i) const { return dosages<real>(at + row * PANEL_BYTES, i); }
+};
+
+template <class real>
+void decompress_row(const uint8_t* codes, size_t vectors, real* out) {
+    for (size_t i = 0; i < vectors; i++) store(out + i * LANES<real>, dosages<real>(codes, i));
+}
+
+// acc[c][r] += sum over SNPs j of z[j][r] * v[j][c]; r counts vectors.
+template <class real, int R, int C, class Source>
+void multiply(Source source, size_t depth, const real* v, size_t k, real* acc) {
     constexpr size_t W = LANES<real>;
     Vec<real> sum[C][R];
     for (int c = 0; c < C; c++)
         for (int r = 0; r < R; r++) sum[c][r] = load(acc + (c * R + r) * W);
     for (size_t j = 0; j < depth; j++) {
         Vec<real> z[R];
-        for (int r = 0; r < R; r++) z[r] = load(tile + (j * R + r) * W);
+        for (int r = 0; r < R; r++) z[r] = source.vector(j, r);
         for (int c = 0; c < C; c++)
             for (int r = 0; r < R; r++) sum[c][r] += z[r] * v[j * k + c];
     }
@@ -108,9 +165,9 @@ void multiply(const real* tile, size_t depth, const real* v, size_t k, real* acc
         for (int r = 0; r < R; r++) store(acc + (c * R + r) * W, sum[c][r]);
 }
 
-// acc[s][c] += sum over vectors i of tile[s][i] * u[i][c]; k columns lie between acc[s] and acc[s + 1].
-template <class real, int S, int C>
-void multiply_transposed(const real* tile, size_t depth, const real* u, size_t k, real* acc) {
+// acc[s][c] += sum over vectors i of z[s][i] * u[i][c]; k columns lie between acc[s] and acc[s + 1].
+template <class real, int S, int C, class Source>
+void multiply_transposed(Source source, size_t depth, const real* u, size_t k, real* acc) {
     constexpr size_t W = LANES<real>;
     Vec<real> sum[S][C];
     for (int s = 0; s < S; s++)
@@ -119,7 +176,7 @@ void multiply_transposed(const real* tile, size_t depth, const real* u, size_t k
         Vec<real> x[C];
         for (int c = 0; c < C; c++) x[c] = load(u + (i * C + c) * W);
         for (int s = 0; s < S; s++) {
-            const Vec<real> z = load(tile + s * PANEL + i * W);
+            const Vec<real> z = source.vector(s, i);
             for (int c = 0; c < C; c++) sum[s][c] += z * x[c];
         }
     }
@@ -127,43 +184,56 @@ void multiply_transposed(const real* tile, size_t depth, const real* u, size_t k
         for (int c = 0; c < C; c++) store(acc + (s * k + c) * W, sum[s][c]);
 }
 
-// The micro-kernels of one row count, by number of columns.
-template <class real, int R, int C_MAX>
+// The micro-kernels of one number of rows, indexed by the number of columns.
+template <class real, int R, int C_MAX, class Source>
 struct Kernels {
-    using Multiply = void (*)(const real*, size_t, const real*, size_t, real*);
-    static constexpr int rows = R;
+    using Multiply = void (*)(Source, size_t, const real*, size_t, real*);
     std::array<Multiply, C_MAX + 1> forward{}, transposed{};
 
-    template <int C = C_MAX>
+    constexpr Kernels() { fill<C_MAX>(); }
+    template <int C>
     constexpr void fill() {
-        forward[C] = multiply<real, R, C>;
-        transposed[C] = multiply_transposed<real, R, C>;
+        forward[C] = multiply<real, R, C, Source>;
+        transposed[C] = multiply_transposed<real, R, C, Source>;
         if constexpr (C > 1) fill<C - 1>();
-    }
-    constexpr Kernels() { fill(); }
-
-    // Calls f(first column, number of columns) on near-equal groups of at most C_MAX of k columns.
-    template <class F>
-    static void groups(size_t k, F f) {
-        const size_t count = (k + C_MAX - 1) / C_MAX;
-        for (size_t g = 0; g < count; g++) f(g * k / count, (g + 1) * k / count - g * k / count);
     }
 };
 
-template <class real, class K>
+// How a product with k columns is cut: R vectors of rows or R SNPs, by near-equal groups of up to C columns.
+template <class T, int R, int C>
+struct Shape {
+    using real = T;
+    static constexpr size_t rows = R;
+    static constexpr Kernels<T, R, C, Tile<T>> tiled{};
+    static constexpr Kernels<T, R, C, Packed<T>> packed{};
+
+    // Calls f(first column, number of columns).
+    template <class F>
+    static void groups(size_t k, F f) {
+        const size_t count = (k + C - 1) / C;
+        for (size_t g = 0; g < count; g++) f(g * k / count, (g + 1) * k / count - g * k / count);
+    }
+    static bool once(size_t k) { return k <= C; }
+};
+
+template <class S, class real = typename S::real>
 void matmul_panel(const Matrix& z, size_t panel, const real* v, size_t k, real* out, real* work) {
-    static constexpr K kernels;
-    constexpr size_t ROWS = K::rows * LANES<real>;
+    constexpr size_t ROWS = S::rows * LANES<real>;
     const size_t individuals = z.individuals(panel), strips = (individuals + ROWS - 1) / ROWS;
     real *tile = work, *acc = work + DEPTH * ROWS;  // acc [strip][column][row]
     std::fill_n(acc, strips * ROWS * k, real(0));
     for (size_t j = 0; j < z.m; j += DEPTH) {
         const size_t depth = std::min(DEPTH, z.m - j);
         for (size_t strip = 0; strip < strips; strip++) {
-            for (size_t d = 0; d < depth; d++)
-                decompress(z.row(panel, j + d) + strip * ROWS / 4, ROWS / 4, tile + d * ROWS);
-            K::groups(k, [&](size_t c, size_t columns) {
-                kernels.forward[columns](tile, depth, v + j * k + c, k, acc + (strip * k + c) * ROWS);
+            const uint8_t* codes = z.row(panel, j) + strip * ROWS / 4;
+            if (S::once(k)) {
+                S::packed.forward[k](Packed<real>{codes}, depth, v + j * k, k, acc + strip * k * ROWS);
+                continue;
+            }
+            for (size_t d = 0; d < depth; d++) decompress_row(codes + d * PANEL_BYTES, S::rows, tile + d * ROWS);
+            S::groups(k, [&](size_t c, size_t columns) {
+                S::tiled.forward[columns](Tile<real>{tile, ROWS}, depth, v + j * k + c, k,
+                                          acc + (strip * k + c) * ROWS);
             });
         }
     }
@@ -173,11 +243,11 @@ void matmul_panel(const Matrix& z, size_t panel, const real* v, size_t k, real* 
 }
 
 // U as [panel][column group][vector of individuals][column][lane], padding individuals 0.
-template <class real, class K>
+template <class S, class real = typename S::real>
 void pack_panel(const Matrix& z, size_t panel, const real* u, size_t k, real* packed) {
     constexpr size_t W = LANES<real>;
     const size_t individuals = z.individuals(panel);
-    K::groups(k, [&](size_t c0, size_t columns) {
+    S::groups(k, [&](size_t c0, size_t columns) {
         real* group = packed + (panel * k + c0) * PANEL;
         for (size_t i = 0; i < PANEL; i++)
             for (size_t c = 0; c < columns; c++)
@@ -186,20 +256,25 @@ void pack_panel(const Matrix& z, size_t panel, const real* u, size_t k, real* pa
     });
 }
 
-template <class real, class K>
+template <class S, class real = typename S::real>
 void rmatmul_snps(const Matrix& z, size_t j, const real* packed, size_t k, real* out, real* work) {
-    static constexpr K kernels;
     constexpr size_t W = LANES<real>;
     const size_t snps = std::min(SNPS, z.m - j);
     real *tile = work, *acc = work + SNPS * PANEL;  // acc [SNP][column][lane]
-    std::fill_n(work, SNPS * (PANEL + k * W), real(0));
+    std::fill_n(acc, SNPS * k * W, real(0));
     for (size_t panel = 0; panel < z.panels(); panel++) {
         const size_t depth = (z.individuals(panel) + W - 1) / W;
-        for (size_t s = 0; s < snps; s++) decompress(z.row(panel, j + s), PANEL_BYTES, tile + s * PANEL);
-        K::groups(k, [&](size_t c, size_t columns) {
-            const real* u = packed + (panel * k + c) * PANEL;
-            for (size_t s = 0; s < snps; s += K::rows)
-                kernels.transposed[columns](tile + s * PANEL, depth, u, k, acc + (s * k + c) * W);
+        const real* u = packed + panel * k * PANEL;
+        if (S::once(k)) {
+            for (size_t s = 0; s < snps; s += S::rows)
+                S::packed.transposed[k](Packed<real>{z.row(panel, j + s)}, depth, u, k, acc + s * k * W);
+            continue;
+        }
+        for (size_t s = 0; s < SNPS; s++) decompress_row(z.row(panel, j + s), depth, tile + s * PANEL);
+        S::groups(k, [&](size_t c, size_t columns) {
+            for (size_t s = 0; s < snps; s += S::rows)
+                S::tiled.transposed[columns](Tile<real>{tile + s * PANEL, PANEL}, depth, u + c * PANEL, k,
+                                             acc + (s * k + c) * W);
         });
     }
     for (size_t s = 0; s < snps; s++)
@@ -210,22 +285,22 @@ void rmatmul_snps(const Matrix& z, size_t j, const real* packed, size_t k, real*
         }
 }
 
-template <class real, class K>
+template <class S, class real = typename S::real>
 int matmul(const Matrix& z, const real* v, size_t k, real* out) {
-    const size_t each = (DEPTH * K::rows * LANES<real> + PANEL * k + 63) / 64 * 64;
+    const size_t each = (DEPTH * S::rows * LANES<real> + PANEL * k + 63) / 64 * 64;
     real* work = allocate<real>(each * z.threads);
     if (!work) return 1;
 #pragma omp parallel num_threads(z.threads)
     {
         real* mine = work + each * omp_get_thread_num();
 #pragma omp for schedule(dynamic)
-        for (size_t panel = 0; panel < z.panels(); panel++) matmul_panel<real, K>(z, panel, v, k, out, mine);
+        for (size_t panel = 0; panel < z.panels(); panel++) matmul_panel<S>(z, panel, v, k, out, mine);
     }
     std::free(work);
     return 0;
 }
 
-template <class real, class K>
+template <class S, class real = typename S::real>
 int rmatmul(const Matrix& z, const real* u, size_t k, real* out) {
     const size_t each = (SNPS * (PANEL + k * LANES<real>) + 63) / 64 * 64;
     real *packed = allocate<real>(z.panels() * PANEL * k), *work = allocate<real>(each * z.threads);
@@ -234,9 +309,9 @@ int rmatmul(const Matrix& z, const real* u, size_t k, real* out) {
         {
             real* mine = work + each * omp_get_thread_num();
 #pragma omp for
-            for (size_t panel = 0; panel < z.panels(); panel++) pack_panel<real, K>(z, panel, u, k, packed);
+            for (size_t panel = 0; panel < z.panels(); panel++) pack_panel<S>(z, panel, u, k, packed);
 #pragma omp for schedule(dynamic)
-            for (size_t j = 0; j < z.m; j += SNPS) rmatmul_snps<real, K>(z, j, packed, k, out, mine);
+            for (size_t j = 0; j < z.m; j += SNPS) rmatmul_snps<S>(z, j, packed, k, out, mine);
         }
     }
     const int failed = !packed || !work;
@@ -247,10 +322,10 @@ int rmatmul(const Matrix& z, const real* u, size_t k, real* out) {
 
 template <class real>
 int product(const Matrix& z, const void* x, size_t k, void* out, bool transposed) {
-    using Narrow = Kernels<real, NARROW_ROWS, NARROW_COLUMNS>;
-    using Wide = Kernels<real, WIDE_ROWS, WIDE_COLUMNS>;
-    const auto function = k <= NARROW_COLUMNS ? transposed ? rmatmul<real, Narrow> : matmul<real, Narrow>
-                                              : transposed ? rmatmul<real, Wide> : matmul<real, Wide>;
+    using Narrow = Shape<real, NARROW_ROWS, NARROW_COLUMNS>;
+    using Wide = Shape<real, WIDE_ROWS, WIDE_COLUMNS>;
+    const auto function = k <= NARROW_COLUMNS ? transposed ? rmatmul<Narrow> : matmul<Narrow>
+                                              : transposed ? rmatmul<Wide> : matmul<Wide>;
     return function(z, static_cast<const real*>(x), k, static_cast<real*>(out));
 }
 
@@ -267,6 +342,7 @@ void* gmk_prepare(const uint8_t* bed, size_t stride, size_t n, size_t m, int thr
         std::free(z);
         return nullptr;
     }
+    std::memset(z->codes + z->bytes() - TAIL, 0, TAIL);
 #pragma omp parallel for num_threads(threads)
     for (size_t panel = 0; panel < z->panels(); panel++) {
         const size_t individuals = z->individuals(panel), bytes = (individuals + 3) / 4;

@@ -11,7 +11,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -164,14 +163,6 @@ int sweep(const Codes& codes, int threads, const real* x, size_t k, size_t c, re
     std::free(work);
     return 0;
 }
-
-#if defined(__AVX512F__)
-constexpr size_t WIDEST = 64;
-#elif defined(__AVX2__)
-constexpr size_t WIDEST = 32;
-#else
-constexpr size_t WIDEST = 16;
-#endif
 
 template <class real>
 int product(const Codes& codes, int threads, const void* x, size_t k, void* out) {

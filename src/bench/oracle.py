@@ -50,6 +50,7 @@ class Oracle:
     @classmethod
     def read(cls, path: Path) -> Oracle:
         with np.load(path) as file:
+
             def part(kind: str) -> dict[str, np.ndarray]:
                 return {name: file[f"{kind}_{name}"] for name in ("V", "U", "ZV", "ZtU")}
 

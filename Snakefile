@@ -1,0 +1,65 @@
+# The main job: simulate or fetch, build, verify, time, solve, collect, compare, show.
+# What to run is config/, how to run it is profiles/, what a step does is `python -m bench VERB`.
+import json
+import shlex
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from bench import config as configuration
+from bench import guard, kernels, plan
+from bench.errors import BenchError
+from bench.record import write_text
+
+min_version("9.3")
+
+
+configfile: "config/datasets.yaml"
+configfile: "config/config.yaml"
+
+
+try:
+    CONFIG = configuration.check(config)
+    CASES = plan.all_cases(CONFIG)
+except BenchError as error:
+    raise WorkflowError(str(error))
+
+RESULTS = CONFIG.results
+PLANNED = f"{RESULTS}/planned.txt"  # the documents of this configuration: thousands do not fit a command line
+MEMORY = plan.usable_memory(CONFIG)
+TARGETS = []
+SESSIONS = []
+
+# An undeclared resource is unlimited: without this a run that names no profile would overlap timed jobs.
+workflow.global_resources.setdefault("machine", 100)
+
+
+# The retry of what an earlier run was refused (no network, no compiler), and one run at a time.
+if workflow.is_main_process:
+    guard.forget_refusals(RESULTS)
+
+
+onstart:
+    guard.hold(RESULTS)
+    write_text(PLANNED, "\n".join(TARGETS) + "\n")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/kernels.smk"
+
+
+for name in CASES:
+
+    include: f"workflow/rules/experiments/{name}.smk"
+
+
+include: "workflow/rules/sessions.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/measurements.parquet",
+        REPORTED,

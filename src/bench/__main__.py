@@ -1,0 +1,315 @@
+"""`python -m bench VERB`: one verb per stage. Each verb is a few lines around one function."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import __version__
+from bench.errors import BenchError
+
+DESCRIPTION = """\
+The stages of blupbench, one verb each. The Snakemake workflow calls these same verbs; by hand they are
+for looking at one stage, for debugging, and for trying a kernel:
+
+  bench machine            what this machine is, and its measured ceilings
+  bench kernels            every kernel and target, and whether it can run here
+  bench plan               what the configuration would run, and what it refuses and why
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input."""
+    options = parser().parse_args(arguments)
+    try:
+        options.call(options)
+    except BenchError as error:
+        print(f"bench {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action="version", version=f"blupbench {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(call: Any, summary: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(call.__name__.rstrip("_"), help=summary, description=call.__doc__ or summary)
+        made.set_defaults(call=call)
+        return made
+
+    def path(at: argparse.ArgumentParser, *flags: str, help: str, **more: Any) -> None:
+        required = {} if not flags[0].startswith("-") or "default" in more else {"required": True}
+        at.add_argument(*flags, type=Path, help=help, metavar="PATH", **(required | more))
+
+    at = verb(machine, "what this machine is, and what it reaches at the most")
+    path(at, "--limits", default=None, help="folder of compiled limits (default: compile them now)")
+    at.add_argument("--compiler", default="g++", help="C++ compiler for the limits (default: g++)")
+    at.add_argument("--json", action="store_true", help="print JSON instead of text")
+    path(at, "--out", default=None, help="also write the JSON document here")
+
+    verb(kernels_, "every kernel and target: can this machine run it, and if not, why")
+
+    at = verb(plan, "the cases of a configuration, and the refusals known beforehand")
+    path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
+
+    at = verb(pedigree, "simulate the pedigree of a population")
+    _dataset(at)
+    path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation)")
+
+    at = verb(chromosome, "simulate one chromosome of a population with msprime")
+    _dataset(at)
+    path(at, "--pedigree", help="pedigree table")
+    at.add_argument("--number", type=int, required=True, help="chromosome, counted from 1")
+    path(at, "--out", help="folder for the chromosome's .bed, .bim and QTL candidates")
+
+    at = verb(assemble, "join the chromosomes, draw QTL and phenotypes, write the data set")
+    _dataset(at)
+    path(at, "--pedigree", help="pedigree table")
+    path(at, "--pieces", nargs="+", help="the chromosomes' folders, in order")
+    path(at, "--out", help="dataset.json to write; the data go beside it")
+
+    at = verb(fetch, "fetch a public data set by sha256 (BENCH_DATA names a folder that already holds it)")
+    _dataset(at)
+    path(at, "--out", help="dataset.json to write; the data go beside it")
+
+    at = verb(import_, "check your own PLINK files and phenotypes, and write their manifest")
+    _dataset(at)
+    path(at, "--out", help="dataset.json to write")
+
+    at = verb(oracle, "exact reference products of a data set, which every kernel must reproduce")
+    path(at, "--dataset", help="dataset.json")
+    at.add_argument("--samples", type=int, default=None, help="the first so many individuals (default: all)")
+    at.add_argument("--k", type=int, default=32, help="columns (default: 32)")
+    path(at, "--out", help=".npz to write")
+
+    at = verb(build, "compile one native kernel (or `limits`) for one target")
+    at.add_argument("kernel", help="kernel name, or limits")
+    at.add_argument("--target", required=True, help="scalar, avx2, avx512, …")
+    at.add_argument("--compiler", default="g++", help="C++ compiler (default: g++)")
+    at.add_argument("--flags", default="", help="further compiler flags, in one string")
+    path(at, "--out", help="folder for the library, build.json and build.log")
+
+    at = verb(run, "run one case: verify, time, write its result document")
+    at.add_argument("--case", required=True, help="the case as JSON (bench plan prints them)")
+    at.add_argument("--refused", default="", help="write a refused document with this reason, run nothing")
+    path(at, "--dataset", default=None, help="dataset.json")
+    path(at, "--build", default=None, help="build.json of a native kernel")
+    path(at, "--against-build", default=None, help="build.json of the partner in a paired case")
+    path(at, "--oracle", default=None, help="the data set's oracle .npz (products)")
+    path(at, "--limits", default=None, help="folder of compiled limits (products)")
+    path(at, "--reference", default=None, help="reference .npz (GBLUP: written by reference, read by solve)")
+    at.add_argument("--timing", default="{}", help='repeats as JSON, such as {"least": 5, "seconds": 0.3}')
+    at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
+    path(at, "--out", help="result document to write")
+
+    at = verb(collect, "join result documents to one table")
+    path(at, "--documents", help="file with the documents' paths, one a line")
+    path(at, "--out", help="parquet file to write")
+
+    at = verb(table, "write one table as CSV, HTML and Markdown")
+    at.add_argument("name", help="module in bench.tables")
+    path(at, "--measurements", help="parquet file of `bench collect`")
+    path(at, "--out", help="folder to write to")
+
+    at = verb(figure, "draw one figure as SVG, PDF and PNG")
+    at.add_argument("name", help="module in bench.figures")
+    path(at, "--measurements", help="parquet file of `bench collect`")
+    path(at, "--out", help="folder to write to")
+
+    at = verb(summary, "print the short comparison of the kernels, and what was refused")
+    path(at, "--measurements", help="parquet file of `bench collect`")
+    return top
+
+
+def _dataset(at: argparse.ArgumentParser) -> None:
+    at.add_argument("--name", required=True, help="the data set's name")
+    at.add_argument("--spec", required=True, help="its entry of config/datasets.yaml, as JSON")
+
+
+def _spec(options: argparse.Namespace) -> Any:
+    from bench.genotypes.spec import parse_spec
+
+    return parse_spec(json.loads(options.spec), name=options.name)
+
+
+def machine(options: argparse.Namespace) -> None:
+    """Print CPU, caches, memory, BLAS, compilers and GPUs, and measure the multiply-add peak and the read bandwidth."""
+    from bench.inventory import describe, to_text
+    from bench.record import write_json
+
+    facts = describe(limits=options.limits, compiler=options.compiler)
+    if options.out:
+        write_json(options.out, facts)
+    print(json.dumps(facts, indent=1) if options.json else to_text(facts))
+
+
+def kernels_(options: argparse.Namespace) -> None:
+    """List every kernel and target with what it is, and whether this machine can run it; if not, why."""
+    from bench.inventory import kernel_lines
+
+    print("\n".join(kernel_lines()))
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Print the cases of the configuration as JSON lines; a refused one carries its reason."""
+    from bench.config import read
+    from bench.plan import all_cases, refusal
+
+    config = read(options.configfile)
+    for experiment, cases in all_cases(config).items():
+        for name, case in cases.items():
+            print(json.dumps({"id": name, "experiment": experiment, "refused": refusal(case, config), "case": case}))
+
+
+def pedigree(options: argparse.Namespace) -> None:
+    """Simulate a pedigree: founders, then generations of selected sires and many dams."""
+    from bench.genotypes.dataset import write_table
+    from bench.genotypes.pedigree import simulate_pedigree
+
+    spec = _spec(options)
+    write_table(options.out, simulate_pedigree(spec, spec.seed))
+
+
+def chromosome(options: argparse.Namespace) -> None:
+    """Simulate one chromosome through a pedigree (msprime) and thin its sites to the panel's share."""
+    import pandas as pd
+
+    from bench.genotypes.simulate import simulate_chromosome
+
+    spec, table = _spec(options), pd.read_csv(options.pedigree, sep="\t")
+    simulate_chromosome(spec, table, options.number, spec.seed, options.out)
+
+
+def assemble(options: argparse.Namespace) -> None:
+    """Join chromosomes to one PLINK data set with pedigree, true breeding values and phenotypes."""
+    import pandas as pd
+
+    from bench.genotypes.simulate import assemble as join
+
+    spec, table = _spec(options), pd.read_csv(options.pedigree, sep="\t")
+    join(spec, options.pieces, table, spec.seed, options.out.parent, name=options.name)
+
+
+def fetch(options: argparse.Namespace) -> None:
+    """Fetch a public data set and convert it to PLINK files; without a network its manifest says refused."""
+    from bench.genotypes.sources import fetch as get
+
+    get(options.name, _spec(options), options.out.parent)
+
+
+def import_(options: argparse.Namespace) -> None:
+    """Check your .bed/.bim/.fam and phenotype table against each other and write the manifest (no copy)."""
+    from bench.genotypes.dataset import import_plink
+
+    spec = _spec(options)
+    bed, bim, fam = spec.files()
+    import_plink(
+        options.name, bed=bed, bim=bim, fam=fam, phenotypes=spec.phenotypes, pedigree=spec.pedigree,
+        source=spec.model_dump(mode="json"),
+    ).write(options.out)  # fmt: skip
+
+
+def oracle(options: argparse.Namespace) -> None:
+    """Compute Z V and Z'U of integers and normals by an independent path."""
+    from bench.genotypes.dataset import Dataset
+    from bench.genotypes.packed import PackedGenotypes
+    from bench.oracle import Oracle
+
+    data = Dataset.read(options.dataset)
+    if data.status != "ok":  # nothing to check against: the sessions read the refusal from the manifest
+        packed = PackedGenotypes.from_dosages(_empty_dosages())
+    else:
+        packed = data.packed()
+        packed = packed.head(min(options.samples or packed.n_samples, packed.n_samples))
+    Oracle.compute(packed, options.k).write(options.out)
+
+
+def _empty_dosages() -> Any:
+    import numpy as np
+
+    return np.zeros((1, 1), np.int8)
+
+
+def build(options: argparse.Namespace) -> None:
+    """Compile one target with the given compiler; build.json says how, or why it could not be done."""
+    import shlex
+
+    from bench.build import build as compile_
+
+    made = compile_(
+        options.kernel,
+        options.target,
+        options.out,
+        compiler=options.compiler,
+        flags=tuple(shlex.split(options.flags)),
+    )
+    print(f"{made.name}/{made.target}: {made.reason or made.library}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run one case of an experiment and write its result document, whole or not at all."""
+    from bench import experiments
+    from bench.provenance import set_threads
+    from bench.record import Document
+
+    case = json.loads(options.case)
+    if options.refused:
+        Document(identity=experiments.identity(case)).refuse(options.refused).write(options.out)
+        return
+    set_threads(case["threads"])
+    files = experiments.Files(
+        dataset=options.dataset,
+        build=options.build,
+        against_build=options.against_build,
+        oracle=options.oracle,
+        limits=options.limits,
+        reference=options.reference,
+        timing=json.loads(options.timing),
+        memory=options.memory,
+    )
+    experiments.load(case["experiment"]).run(case, files).write(options.out)
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Join result documents to the long table that every table and figure reads."""
+    from bench import collect as collecting
+
+    paths = [Path(line) for line in options.documents.read_text().splitlines() if line]
+    collecting.write(collecting.collect(paths), options.out)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Write one table of the report."""
+    from bench import collect as collecting
+    from bench import tables
+
+    tables.write(options.name, collecting.read(options.measurements), options.out)
+
+
+def figure(options: argparse.Namespace) -> None:
+    """Draw one figure of the report."""
+    from bench import collect as collecting
+    from bench import figures
+
+    figures.write(options.name, collecting.read(options.measurements), options.out)
+
+
+def summary(options: argparse.Namespace) -> None:
+    """Print the comparison table for the terminal."""
+    from bench import collect as collecting
+    from bench import tables
+
+    print(tables.load("summary").to_text(collecting.read(options.measurements)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

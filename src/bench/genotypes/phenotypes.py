@@ -1,0 +1,122 @@
+"""Traits drawn from QTL, and the tables of phenotypes that users bring."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.genotypes.pedigree import seed_for
+from bench.genotypes.plink_text import read_lines
+from bench.genotypes.spec import Trait
+
+NO_RECORD = {"", "na", "nan"}  # in lower case
+
+
+def simulate_traits(qtl: np.ndarray, traits: Sequence[Trait], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Breeding values and phenotypes, a row per individual and a column per trait.
+
+    qtl: (n, q) dosages of all QTL candidates. A trait draws its n_qtl among them and normal effects of one
+    substituted allele; its breeding values are centred and scaled to the variance h2 among these n
+    individuals, and residuals have the expected variance 1 − h2.
+    """
+    breeding_values, phenotypes = {}, {}
+    for trait in traits:
+        rng = np.random.default_rng(seed_for(seed, "trait", trait.name))
+        loci = np.sort(rng.choice(qtl.shape[1], trait.n_qtl, replace=False))
+        values = qtl[:, loci].astype(float) @ rng.standard_normal(trait.n_qtl)
+        spread = values.std()
+        if spread == 0:
+            raise BenchError(f"trait {trait.name!r}: its {trait.n_qtl} QTL do not vary; raise n_qtl or n_samples")
+        values = (values - values.mean()) * (np.sqrt(trait.h2) / spread)
+        records = values + np.sqrt(1 - trait.h2) * rng.standard_normal(len(values))
+        records[rng.random(len(values)) < trait.missing_records] = np.nan
+        breeding_values[trait.name], phenotypes[trait.name] = values, records
+    return pd.DataFrame(breeding_values), pd.DataFrame(phenotypes)
+
+
+def read_phenotypes(path: Path, ids: Sequence[str]) -> pd.DataFrame:
+    """A table of records, a row for each of `ids` in their order and a float column per trait.
+
+    The file has a header; columns are separated by tabs, commas, semicolons or blanks, whichever the header
+    uses first in this order. The first column holds the ids, or the first two PLINK's FID and IID. Empty,
+    NA and nan mean that there is no record, whatever the case; −9 is a value like any other. An individual
+    without a line has no records. BenchError names the line, the ids or the trait that cannot be used.
+    """
+    path = Path(path)
+    header, rows = _split(path)
+    id_column = 1 if [h.upper() for h in header[:2]] == ["FID", "IID"] else 0
+    traits = header[id_column + 1 :]
+    if not traits:
+        raise BenchError(f"{path}: the header names no trait after the id column")
+    if len(set(traits)) < len(traits) or "" in traits:
+        raise BenchError(f"{path}: the header must name every trait, each once; it has {', '.join(map(repr, traits))}")
+    names = [row[id_column] for row in rows]
+    _check_ids(path, names, ids)
+    values = [
+        [_record(path, line, trait, text) for trait, text in zip(traits, row[id_column + 1 :], strict=True)]
+        for line, row in enumerate(rows, start=2)
+    ]
+    table = pd.DataFrame(values, index=pd.Index(names, name="id", dtype=str), columns=traits, dtype=float)
+    for trait in traits:
+        known = table[trait].dropna()
+        if known.empty:
+            raise BenchError(f"{path}: trait {trait!r} has no record; fill the column or remove it")
+        if known.nunique() == 1:
+            raise BenchError(
+                f"{path}: trait {trait!r} does not vary, all its {len(known)} records are {known.iloc[0]}; remove it"
+            )
+    return table.reindex(pd.Index(list(ids), name="id", dtype=str))
+
+
+def _split(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The header's fields and those of the other lines, as many in each."""
+    lines = read_lines(path)
+    if len(lines) < 2:
+        raise BenchError(f"{path}: {len(lines)} lines; a header and a line per individual with records were needed")
+    separator = next((s for s in "\t,;" if s in lines[0]), None)
+    if separator is None:
+        fields = [line.split() for line in lines]
+    else:
+        try:
+            fields = [[f.strip() for f in row] for row in csv.reader(lines, delimiter=separator, strict=True)]
+        except csv.Error as error:
+            raise BenchError(f"{path}: not a table ({error})") from None
+    for number, row in enumerate(fields, start=1):
+        if len(row) != len(fields[0]):
+            raise BenchError(f"{path}: line {number} has {len(row)} columns, the header has {len(fields[0])}")
+    return fields[0], fields[1:]
+
+
+def _check_ids(path: Path, names: list[str], ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for line, name in enumerate(names, start=2):
+        if name in seen:
+            raise BenchError(f"{path}: line {line}: individual {name!r} has a line already; keep one line each")
+        seen.add(name)
+    known = set(ids)
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise BenchError(
+            f"{path}: {len(strange)} of {len(names)} individuals are not in the .fam file "
+            f"({', '.join(strange[:3])}{', …' if len(strange) > 3 else ''}); remove their lines, or check that "
+            "the ids are those of column 2 of the .fam file"
+        )
+
+
+def _record(path: Path, line: int, trait: str, text: str) -> float:
+    if text.lower() in NO_RECORD:
+        return np.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.inf
+    if not np.isfinite(value):
+        raise BenchError(
+            f"{path}: line {line}: {trait} is {text!r}; a finite number, or NA for no record, was needed"
+        )
+    return value

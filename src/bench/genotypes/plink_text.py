@@ -1,0 +1,75 @@
+"""PLINK's text companions of a .bed file: .bim (SNPs) and .fam (individuals)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import BenchError
+
+BIM_COLUMNS = ("chromosome", "snp", "cm", "bp", "allele1", "allele2")
+FAM_COLUMNS = ("family", "id", "sire", "dam", "sex", "phenotype")
+
+
+def read_bim(path: Path) -> pd.DataFrame:
+    """SNPs: chromosome, snp, cm (float), bp (int), allele1 and allele2 (the counted one).
+
+    BenchError names the line that has another number of columns or a position that is no number.
+    """
+    frame = _read_columns(path, BIM_COLUMNS, "SNP")
+    for column, kind in (("cm", "float64"), ("bp", "int64")):
+        frame[column] = _numbers(path, frame[column], column, kind)
+    return frame
+
+
+def read_fam(path: Path) -> pd.DataFrame:
+    """Individuals: family, id, sire, dam, sex, phenotype, all as text; ids are unique.
+
+    Individuals are known by their own id (column 2) alone. BenchError names the line that is wrong.
+    """
+    frame = _read_columns(path, FAM_COLUMNS, "individual")
+    twice = frame["id"].duplicated()
+    if twice.any():
+        line = int(twice.to_numpy().argmax())
+        first = int((frame["id"] == frame["id"][line]).to_numpy().argmax())
+        raise BenchError(
+            f"{path}: line {line + 1}: individual {frame['id'][line]!r} stands already in line {first + 1}; "
+            "ids (column 2) must be unique, whatever the family"
+        )
+    return frame
+
+
+def _read_columns(path: Path, columns: tuple[str, ...], item: str) -> pd.DataFrame:
+    path = Path(path)
+    rows = []
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split()
+        if len(fields) != len(columns):
+            raise BenchError(
+                f"{path}: line {number} has {len(fields)} columns, needed {len(columns)} ({', '.join(columns)})"
+            )
+        rows.append(fields)
+    if not rows:
+        raise BenchError(f"{path}: the file is empty, a line per {item} was needed")
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, without blank ones at its end."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from None
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read ({error.strerror})") from None
+    return text.rstrip().splitlines() if text.strip() else []
+
+
+def _numbers(path: Path, values: pd.Series, column: str, kind: str) -> pd.Series:
+    numbers = pd.to_numeric(values, errors="coerce")
+    bad = ~numbers.between(-(2**53), 2**53) | ((numbers % 1 != 0) if kind == "int64" else False)
+    if bad.any():
+        line = int(bad.to_numpy().argmax())
+        raise BenchError(f"{path}: line {line + 1}: {column} is {values[line]!r}, a number was needed")
+    return numbers.astype(kind)

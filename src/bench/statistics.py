@@ -1,0 +1,98 @@
+"""Medians and ratios with bootstrap intervals: what tables and figures say about repeated measurements.
+
+A bootstrap median is an order statistic of the sample, so the resampled ranks depend only on the number
+of values: they are drawn once per (length, seed) and looked up for every cell afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+DRAWS = 4000
+
+Values = Sequence[float] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence bounds; the bounds are NaN where one observation gives none."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Such as "4.12 [4.05, 4.20]": three significant digits of the value, the same places in the bounds."""
+        if math.isnan(self.value):
+            return "–"
+        if self.value and not 1e-3 <= abs(self.value) < 1e6:
+            spec = ".2e"
+        else:
+            spec = f".{max(0, 2 - math.floor(math.log10(abs(self.value))))}f" if self.value else ".2f"
+        if math.isnan(self.low):
+            return f"{self.value:{spec}}"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan)
+
+
+@cache
+def _ranks(size: int, seed: int) -> np.ndarray:
+    """(2, DRAWS): ranks, from 0, of the lower and upper middle of `size` draws with replacement from `size`."""
+    drawn = np.random.default_rng([seed, size]).integers(0, size, (DRAWS, size))
+    drawn.sort(axis=1)
+    return drawn[:, [(size - 1) // 2, size // 2]].T.copy()
+
+
+def _bootstrap_medians(values: np.ndarray, seed: int) -> np.ndarray:
+    """(DRAWS,) medians of samples drawn with replacement from `values`."""
+    return np.sort(values)[_ranks(values.size, seed)].mean(axis=0)
+
+
+def _bounds(draws: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def median_interval(values: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """The median of independent observations and its percentile bootstrap interval (Efron 1979).
+
+    With fewer than 6 observations the interval cannot reach 95 %: from 5 it is [minimum, maximum] and
+    covers the median with probability 1 − 2·2⁻⁵ = 94 %, from 3 with 75 %.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size == 0 or np.isnan(values).any():
+        return NOTHING
+    if values.size == 1:
+        return Interval(float(values[0]), math.nan, math.nan)
+    return Interval(float(np.median(values)), *_bounds(_bootstrap_medians(values, seed), level))
+
+
+def ratio_interval(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """median(a) / median(b) of two independent samples of positive values, each resampled on its own."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.size == 0 or b.size == 0 or np.isnan(a).any() or np.isnan(b).any():
+        return NOTHING
+    value = float(np.median(a) / np.median(b))
+    if a.size == 1 or b.size == 1:
+        return Interval(value, math.nan, math.nan)
+    draws = _bootstrap_medians(a, 2 * seed) / _bootstrap_medians(b, 2 * seed + 1)
+    return Interval(value, *_bounds(draws, level))
+
+
+def paired_ratio_interval(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """The typical a / b of pairs taken under the same circumstances: exp of the median of log(a) − log(b).
+
+    Pairs are resampled together, so drift that hits both sides of a pair cancels.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs need equally many values, got {a.size} and {b.size}")
+    found = median_interval(np.log(a) - np.log(b), level=level, seed=seed)
+    return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))

@@ -1,0 +1,89 @@
+"""Repeats → cells: what each kernel reached at one k and direction. Tables and figures start from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bench.statistics import Interval, median_interval, ratio_interval
+
+PLACE = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
+CELL = [*PLACE, "direction", "k"]
+COMPARABLE = ["dataset", "n", "m", "threads", "direction", "k"]  # what two cells share to be compared
+
+
+def ok(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The observations of an experiment that may be shown: neither refused nor wrong."""
+    return frame[(frame["experiment"] == experiment) & (frame["status"] == "ok") & frame["value"].notna()]
+
+
+def spread(drawn: pd.DataFrame, name: str, intervals: Sequence[Interval]) -> None:
+    """Put intervals into three columns: `name`, `name`_low and `name`_high."""
+    drawn[name] = [i.value for i in intervals]
+    drawn[f"{name}_low"] = [i.low for i in intervals]
+    drawn[f"{name}_high"] = [i.high for i in intervals]
+
+
+def session_median(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """The median of `metric` in each case."""
+    return rows[rows["metric"] == metric].groupby("case")["value"].median()
+
+
+def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """One row per case, k and direction of a timed experiment, in seconds and 1/s.
+
+    Columns: case, CELL, times (array of the repeats), repeats, time (median, with _low and _high), time_min,
+    rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN without).
+    """
+    rows = ok(frame, experiment)
+    timed = rows[rows["metric"] == "product_time"]
+    groups = timed.groupby(["case", *CELL], dropna=False)["value"]
+    drawn = pd.DataFrame([key for key, _ in groups], columns=["case", *CELL])
+    times = [values.to_numpy() for _, values in groups]
+    drawn["times"] = pd.Series(times, dtype=object)
+    drawn["repeats"] = [len(t) for t in times]
+    spread(drawn, "time", [median_interval(t) for t in times])
+    drawn["time_min"] = [t.min() for t in times]
+    work = (drawn["n"] * drawn["m"] * drawn["k"]).astype(float)
+    drawn["rate"], drawn["rate_low"], drawn["rate_high"] = (
+        work / drawn[name] for name in ("time", "time_high", "time_low")
+    )
+    for metric in ("fma_peak", "read_peak"):
+        drawn[metric] = drawn["case"].map(session_median(rows, metric)).astype(float)
+    return drawn
+
+
+def fastest(drawn: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The cell of the least median time in each group: the best target, for one."""
+    best = drawn.sort_values(["time", "case"], kind="stable").drop_duplicates(list(by))
+    return best.sort_index()
+
+
+def speed_up(drawn: pd.DataFrame, baseline: pd.DataFrame, on: Sequence[str] = COMPARABLE) -> list[Interval]:
+    """For each cell, time of its baseline over its own; NaN where the baseline has no such cell.
+
+    baseline: cells of which the fastest in each group `on` is compared with. A baseline against itself is 1.
+    """
+    best = fastest(baseline, on).set_index(list(on))
+    found = []
+    for row in drawn.itertuples():
+        key = tuple(getattr(row, name) for name in on)
+        if key not in best.index:
+            found.append(Interval(np.nan, np.nan, np.nan))
+        elif best.loc[key, "case"] == row.case:
+            found.append(Interval(1.0, np.nan, np.nan))
+        else:
+            found.append(ratio_interval(best.loc[key, "times"], row.times))
+    return found
+
+
+def against_blas(drawn: pd.DataFrame) -> list[Interval]:
+    """Speed-up against dense float64 BLAS with the matrix resident: its best library."""
+    return speed_up(drawn, drawn[(drawn["kernel"] == "dense_blas") & (drawn["dtype"] == "f8")])
+
+
+def against_decompress(drawn: pd.DataFrame) -> list[Interval]:
+    """Speed-up against decompress on the fly, in its best target, of the same dtype."""
+    return speed_up(drawn, drawn[drawn["kernel"] == "decompress"], [*COMPARABLE, "dtype"])

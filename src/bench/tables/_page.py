@@ -1,0 +1,200 @@
+"""A drawn table as a self-contained HTML page, as Markdown and as plain text."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from bench.statistics import Interval
+
+DIRECTIONS = {"matmul": "Z V", "rmatmul": "Z′U"}
+DTYPES = {"f4": "float32", "f8": "float64"}
+LEFT = "text"
+
+STYLE = """
+body { font: 14px/1.45 system-ui, sans-serif; color: #222; background: #fff; margin: 1.5em; }
+h1 { font-size: 1.25em; margin: 0 0 .3em; }
+p { max-width: 55em; margin: .3em 0 1em; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2em .7em; text-align: right; vertical-align: top; white-space: nowrap; }
+th { position: sticky; top: 0; background: #fff; border-top: 2px solid #222; border-bottom: 1px solid #222; }
+th.text, td.text { text-align: left; }
+td.long { text-align: left; white-space: normal; min-width: 22em; max-width: 45em; }
+tbody tr:last-child td { border-bottom: 2px solid #222; }
+tbody tr.first td { border-top: 1px solid #ccc; }
+tbody tr:hover { background: #f2f6fa; }
+tr.refused td { color: #888; font-style: italic; }
+"""
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value != value
+
+
+def _plain(value: Any) -> str:
+    return str(value)
+
+
+def _count(value: Any) -> str:
+    return f"{int(value):,}"
+
+
+def _number(value: Any) -> str:
+    return str(Interval(float(value), float("nan"), float("nan")))
+
+
+def _fixed(value: Any) -> str:
+    return f"{value:.3f}"
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.1f} %"
+
+
+def _error(value: Any) -> str:
+    return f"{value:.1e}" if value else "0"
+
+
+def _megabytes(value: Any) -> str:
+    return f"{value / 1e6:,.1f}"
+
+
+# column of a drawn table → header with its unit, how a value is written
+SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "dataset": ("data set", _plain),
+    "datasets": ("data sets", _plain),
+    "experiment": ("experiment", _plain),
+    "n": ("n", _count),
+    "m": ("m", _count),
+    "k": ("k", _count),
+    "cases": ("cases", _count),
+    "kernel": ("kernel", _plain),
+    "target": ("target", _plain),
+    "targets": ("targets", _plain),
+    "against": ("against", _plain),
+    "against_target": ("its target", _plain),
+    "dtype": ("dtype", lambda value: DTYPES.get(value, str(value))),
+    "dtypes": ("dtypes", _plain),
+    "threads": ("threads", _plain),
+    "direction": ("product", lambda value: DIRECTIONS.get(value, str(value))),
+    "trait": ("trait", _plain),
+    "relationship": ("relationship", _plain),
+    "status": ("status", _plain),
+    "reason": ("reason", _plain),
+    "note": ("note", _plain),
+    "time_ms": ("time (ms)", _number),
+    "min_ms": ("min (ms)", _number),
+    "prepare_s": ("prepare (s)", _number),
+    "solve_s": ("solve (s)", _number),
+    "cholesky_s": ("Cholesky (s)", _number),
+    "rate": ("rate (G/s)", _number),
+    "rate_matmul": ("Z V (G/s)", _number),
+    "rate_rmatmul": ("Z′U (G/s)", _number),
+    "against_rate": ("its rate (G/s)", _number),
+    "fma_share": ("of FMA peak", _percent),
+    "against_fma_share": ("its share", _percent),
+    "read_share": ("of read bandwidth", _percent),
+    "blas_speedup": ("× dense BLAS f8", _number),
+    "blas_matmul": ("Z V × BLAS", _number),
+    "blas_rmatmul": ("Z′U × BLAS", _number),
+    "decompress_speedup": ("× decompress", _number),
+    "cholesky_speedup": ("× Cholesky", _number),
+    "times_as_fast": ("times as fast", _number),
+    "repeats": ("repeats", _count),
+    "pairs": ("pairs", _count),
+    "bytes_held": ("held (MB)", _megabytes),
+    "bytes_per_genotype": ("B / genotype", _number),
+    "bits_per_genotype": ("bits / genotype", _number),
+    "peak_rss": ("peak memory (MB)", _megabytes),
+    "integer_mismatches": ("wrong integers", _count),
+    "rel_error": ("relative error", _error),
+    "lambda": ("λ", _number),
+    "h2": ("h²", _fixed),
+    "var_u": ("σ²ᵤ", _number),
+    "var_e": ("σ²ₑ", _number),
+    "predictive_ability": ("predictive ability", _fixed),
+    "predictive_ability_sd": ("sd over folds", _fixed),
+    "accuracy": ("accuracy", _fixed),
+    "reliability": ("mean reliability", _fixed),
+    "snp_blup_error": ("SNP-BLUP error", _error),
+    "iterations": ("iterations", _count),
+    "ebv_error": ("EBV error", _error),
+    "snp_effect_error": ("SNP-effect error", _error),
+}
+LONG = {"reason", "note"}
+TEXT = {"dataset", "datasets", "experiment", "kernel", "target", "targets", "against", "against_target", "dtype",
+        "dtypes", "direction", "trait", "relationship", "status"}  # fmt: skip
+
+
+def shown(drawn: pd.DataFrame) -> pd.DataFrame:
+    """The table as text: headers with units; a column and its _low and _high become "value [low, high]"."""
+    columns: dict[str, list[str]] = {}
+    for name in drawn.columns:
+        if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in drawn:
+            continue
+        _, write = SHOWN.get(name, (name, _plain))
+        values = drawn[name].tolist()
+        if f"{name}_low" in drawn:
+            bounds = zip(values, drawn[f"{name}_low"], drawn[f"{name}_high"], strict=True)
+            columns[name] = [str(Interval(float(v), float(low), float(high))) for v, low, high in bounds]
+        else:
+            columns[name] = ["" if _missing(value) else write(value) for value in values]
+    return pd.DataFrame(columns, index=drawn.index, dtype=object)
+
+
+def header(name: str) -> str:
+    return SHOWN.get(name, (name, _plain))[0]
+
+
+def to_html(drawn: pd.DataFrame, title: str, caption: str) -> str:
+    """One page without any other file; rows whose status is not "ok" are grey."""
+    escape = html.escape
+    text = shown(drawn)
+    head = "".join(f'<th class="{_class(name)}">{escape(header(name))}</th>' for name in text.columns)
+    status = drawn["status"].tolist() if "status" in drawn else ["ok"] * len(drawn)
+    body, before = [], None
+    for i, row in enumerate(text.itertuples(index=False, name=None)):
+        kind = " ".join(c for c, on in (("first", row[0] != before), ("refused", status[i] != "ok")) if on)
+        before = row[0]
+        cells = "".join(
+            f'<td class="{_class(name)}">{escape(value)}</td>' for name, value in zip(text.columns, row, strict=True)
+        )
+        body.append(f'<tr class="{kind}">{cells}</tr>')
+    nothing = "" if body else "<p><strong>There is nothing to show: no measurement belongs here.</strong></p>\n"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n<p>{escape(caption)}</p>\n{nothing}"
+        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table>\n</body>\n</html>\n"
+    )
+
+
+def _class(name: str) -> str:
+    return "long" if name in LONG else LEFT if name in TEXT else ""
+
+
+def to_markdown(drawn: pd.DataFrame, title: str, caption: str) -> str:
+    """A GitHub table under a heading."""
+    text = shown(drawn)
+
+    def line(values: list[str]) -> str:
+        return "| " + " | ".join(value.replace("|", "\\|").replace("\n", " ") for value in values) + " |"
+
+    rule = line([":--" if _class(name) else "--:" for name in text.columns])
+    rows = [line(list(row)) for row in text.itertuples(index=False, name=None)]
+    head = [line([header(name) for name in text.columns]), rule]
+    return "\n".join([f"# {title}", "", caption, "", *head, *rows, ""])
+
+
+def to_lines(drawn: pd.DataFrame) -> list[str]:
+    """Aligned columns for a terminal, the header first."""
+    text = shown(drawn)
+    columns = [[header(name), *text[name]] for name in text.columns]
+    widths = [max(map(len, column)) for column in columns]
+    left = [bool(_class(name)) for name in text.columns]
+    return [
+        "  ".join(v.ljust(w) if at else v.rjust(w) for v, w, at in zip(row, widths, left, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]

@@ -1,0 +1,98 @@
+# Populations: simulated chromosome by chromosome, fetched by sha256, or the user's own.
+
+
+rule pedigree:
+    output:
+        f"{RESULTS}/data/{{dataset}}/work/pedigree.tsv",
+    wildcard_constraints:
+        dataset=datasets_of("simulated"),
+    params:
+        spec=lambda w: spec(w.dataset),
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/pedigree.log",
+    shell:
+        "python -m bench pedigree --name {wildcards.dataset} --spec {params.spec:q} --out {output} > {log} 2>&1"
+
+
+rule chromosome:
+    input:
+        f"{RESULTS}/data/{{dataset}}/work/pedigree.tsv",
+    output:
+        temp(directory(f"{RESULTS}/data/{{dataset}}/work/chromosome{{number}}")),
+    wildcard_constraints:
+        dataset=datasets_of("simulated"),
+    params:
+        spec=lambda w: spec(w.dataset),
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/chromosome{{number}}.log",
+    shell:
+        "python -m bench chromosome --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input}"
+        " --number {wildcards.number} --out {output} > {log} 2>&1"
+
+
+rule assemble:
+    input:
+        pedigree=f"{RESULTS}/data/{{dataset}}/work/pedigree.tsv",
+        pieces=lambda w: [
+            f"{RESULTS}/data/{w.dataset}/work/chromosome{number + 1}"
+            for number in range(CONFIG.datasets[w.dataset].chromosomes)
+        ],
+    output:
+        f"{RESULTS}/data/{{dataset}}/dataset.json",
+    wildcard_constraints:
+        dataset=datasets_of("simulated"),
+    params:
+        spec=lambda w: spec(w.dataset),
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/assemble.log",
+    shell:
+        "python -m bench assemble --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input.pedigree}"
+        " --pieces {input.pieces} --out {output} > {log} 2>&1"
+
+
+rule fetch:
+    output:
+        f"{RESULTS}/data/{{dataset}}/dataset.json",
+    wildcard_constraints:
+        dataset=datasets_of("fetched"),
+    params:
+        spec=lambda w: spec(w.dataset),
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/fetch.log",
+    shell:
+        "python -m bench fetch --name {wildcards.dataset} --spec {params.spec:q} --out {output} > {log} 2>&1"
+
+
+rule import_own:
+    input:
+        lambda w: CONFIG.datasets[w.dataset].files,
+    output:
+        f"{RESULTS}/data/{{dataset}}/dataset.json",
+    wildcard_constraints:
+        dataset=datasets_of("plink"),
+    params:
+        spec=lambda w: spec(w.dataset),
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/import.log",
+    shell:
+        "python -m bench import --name {wildcards.dataset} --spec {params.spec:q} --out {output} > {log} 2>&1"
+
+
+rule oracle:
+    input:
+        f"{RESULTS}/data/{{dataset}}/dataset.json",
+    output:
+        f"{RESULTS}/oracle/{{dataset}}.{{samples}}.k{{k}}.npz",
+    wildcard_constraints:
+        samples=r"all|\d+",
+        k=r"\d+",
+    params:
+        samples=lambda w: "" if w.samples == "all" else f"--samples {w.samples}",
+    log:
+        f"{RESULTS}/logs/oracle/{{dataset}}.{{samples}}.k{{k}}.log",
+    shell:
+        "python -m bench oracle --dataset {input} {params.samples} --k {wildcards.k} --out {output} > {log} 2>&1"
+
+
+def oracle_of(case):
+    return f"{RESULTS}/oracle/{case['dataset']}.{case.get('samples') or 'all'}.k{max(case['k'])}.npz"

@@ -1,0 +1,63 @@
+# GBLUP: a reference (REML, Cholesky, reliabilities, cross-validation) per data set, trait and
+# relationship, and the same system solved by PCG through every kernel.
+from bench.experiments import gblup
+from bench.measure import PROTOCOL
+
+GBLUP = CASES["gblup"]
+TARGETS += expand(f"{RESULTS}/raw/gblup/{{case}}.json", case=GBLUP)
+REFERENCES = [name for name, case in GBLUP.items() if case["role"] == "reference"]
+SOLVES = [name for name, case in GBLUP.items() if case["role"] == "solve"]
+
+
+rule gblup_reference:
+    input:
+        dataset=lambda w: unless_refused("gblup", w.case, manifest(GBLUP[w.case]["dataset"])),
+    output:
+        document=f"{RESULTS}/raw/gblup/{{case}}.json",
+        reference=f"{RESULTS}/raw/gblup/{{case}}.npz",
+    wildcard_constraints:
+        case="|".join(REFERENCES),
+    params:
+        case=lambda w: json.dumps(GBLUP[w.case]),
+        refused=lambda w: refusal_option("gblup", w.case),
+        dataset=option("--dataset"),
+        memory=MEMORY,
+        versions=(PROTOCOL, gblup.VERSION),
+    threads: lambda w: GBLUP[w.case]["threads"]
+    resources:
+        machine=100,
+    log:
+        f"{RESULTS}/logs/gblup/{{case}}.log",
+    shell:
+        "python -m bench run --case {params.case:q} {params.refused} {params.dataset} --reference {output.reference}"
+        " --memory {params.memory} --out {output.document} > {log} 2>&1"
+
+
+rule gblup_solve:
+    input:
+        dataset=lambda w: unless_refused("gblup", w.case, manifest(GBLUP[w.case]["dataset"])),
+        build=lambda w: unless_refused("gblup", w.case, built(GBLUP[w.case]["kernel"], GBLUP[w.case]["target"])),
+        reference=lambda w: unless_refused(
+            "gblup", w.case, f"{RESULTS}/raw/gblup/{gblup.reference_of(GBLUP[w.case], GBLUP)}.npz"
+        ),
+        code=lambda w: kernels.sources(GBLUP[w.case]["kernel"]),
+    output:
+        f"{RESULTS}/raw/gblup/{{case}}.json",
+    wildcard_constraints:
+        case="|".join(SOLVES),
+    params:
+        case=lambda w: json.dumps(GBLUP[w.case]),
+        refused=lambda w: refusal_option("gblup", w.case),
+        dataset=option("--dataset"),
+        build=option("--build"),
+        reference=option("--reference"),
+        memory=MEMORY,
+        versions=(PROTOCOL, gblup.VERSION),
+    threads: lambda w: GBLUP[w.case]["threads"]
+    resources:
+        machine=100,
+    log:
+        f"{RESULTS}/logs/gblup/{{case}}.log",
+    shell:
+        "python -m bench run --case {params.case:q} {params.refused} {params.dataset} {params.build}"
+        " {params.reference} --memory {params.memory} --out {output} > {log} 2>&1"

@@ -1,0 +1,63 @@
+# One table of all measurements; tables and figures are pure functions of it.
+from bench import PACKAGE
+
+MEASUREMENTS = f"{RESULTS}/measurements.parquet"
+REPORTED = expand(f"{RESULTS}/tables/{{name}}.html", name=CONFIG.tables) + expand(
+    f"{RESULTS}/figures/{{name}}.svg", name=CONFIG.figures
+)
+
+
+rule collect:
+    input:
+        documents=TARGETS,
+        code=f"{PACKAGE}/collect.py",
+    output:
+        MEASUREMENTS,
+    params:
+        planned=PLANNED,
+    log:
+        f"{RESULTS}/logs/collect.log",
+    shell:
+        "python -m bench collect --documents {params.planned} --out {output} > {log} 2>&1"
+
+
+rule table:
+    input:
+        measurements=MEASUREMENTS,
+        code=[f"{PACKAGE}/tables/{{name}}.py", f"{PACKAGE}/tables/__init__.py", f"{PACKAGE}/statistics.py"],
+    output:
+        html=report(
+            f"{RESULTS}/tables/{{name}}.html",
+            category="Tables",
+            labels={"table": "{name}"},
+            caption="../report/table.rst",
+        ),
+        csv=f"{RESULTS}/tables/{{name}}.csv",
+        markdown=f"{RESULTS}/tables/{{name}}.md",
+    params:
+        folder=f"{RESULTS}/tables",
+    log:
+        f"{RESULTS}/logs/tables/{{name}}.log",
+    shell:
+        "python -m bench table {wildcards.name} --measurements {input.measurements} --out {params.folder} > {log} 2>&1"
+
+
+rule figure:
+    input:
+        measurements=MEASUREMENTS,
+        code=[f"{PACKAGE}/figures/{{name}}.py", f"{PACKAGE}/figures/style.py", f"{PACKAGE}/statistics.py"],
+    output:
+        svg=report(
+            f"{RESULTS}/figures/{{name}}.svg",
+            category="Figures",
+            labels={"figure": "{name}"},
+            caption="../report/figure.rst",
+        ),
+        pdf=f"{RESULTS}/figures/{{name}}.pdf",
+        png=f"{RESULTS}/figures/{{name}}.png",
+    params:
+        folder=f"{RESULTS}/figures",
+    log:
+        f"{RESULTS}/logs/figures/{{name}}.log",
+    shell:
+        "python -m bench figure {wildcards.name} --measurements {input.measurements} --out {params.folder} > {log} 2>&1"
