@@ -1,6 +1,7 @@
 # The main job: simulate or fetch, build, verify, time, solve, collect, compare, show.
 # What to run is config/, how to run it is profiles/, what a step does is `python -m bench VERB`.
 import json
+import re
 import shlex
 
 from snakemake.exceptions import WorkflowError

@@ -58,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
 
     verb(kernels_, "every kernel and target: can this machine run it, and if not, why")
 
+    at = verb(config, "print one value of the configuration, such as `results`")
+    at.add_argument("key", help="a key of config/config.yaml")
+    path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
+
     at = verb(plan, "the cases of a configuration, and the refusals known beforehand")
     path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
 
@@ -75,15 +79,11 @@ def parser() -> argparse.ArgumentParser:
     _dataset(at)
     path(at, "--pedigree", help="pedigree table")
     path(at, "--pieces", nargs="+", help="the chromosomes' folders, in order")
-    path(at, "--out", help="dataset.json to write; the data go beside it")
+    path(at, "--out", help="folder for the data and their dataset.json")
 
-    at = verb(fetch, "fetch a public data set by sha256 (BENCH_DATA names a folder that already holds it)")
+    at = verb(dataset, "fetch a public data set, check your own, or simulate one in one go")
     _dataset(at)
-    path(at, "--out", help="dataset.json to write; the data go beside it")
-
-    at = verb(import_, "check your own PLINK files and phenotypes, and write their manifest")
-    _dataset(at)
-    path(at, "--out", help="dataset.json to write")
+    path(at, "--out", help="folder for the data and their dataset.json")
 
     at = verb(oracle, "exact reference products of a data set, which every kernel must reproduce")
     path(at, "--dataset", help="dataset.json")
@@ -100,7 +100,6 @@ def parser() -> argparse.ArgumentParser:
 
     at = verb(run, "run one case: verify, time, write its result document")
     at.add_argument("--case", required=True, help="the case as JSON (bench plan prints them)")
-    at.add_argument("--refused", default="", help="write a refused document with this reason, run nothing")
     path(at, "--dataset", default=None, help="dataset.json")
     path(at, "--build", default=None, help="build.json of a native kernel")
     path(at, "--against-build", default=None, help="build.json of the partner in a paired case")
@@ -109,6 +108,11 @@ def parser() -> argparse.ArgumentParser:
     path(at, "--reference", default=None, help="reference .npz (GBLUP: written by reference, read by solve)")
     at.add_argument("--timing", default="{}", help='repeats as JSON, such as {"least": 5, "seconds": 0.3}')
     at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
+    path(at, "--out", help="result document to write")
+
+    at = verb(refuse, "write the result document of a case that cannot run here")
+    at.add_argument("--case", required=True, help="the case as JSON")
+    at.add_argument("--reason", required=True, help="why, in a sentence")
     path(at, "--out", help="result document to write")
 
     at = verb(collect, "join result documents to one table")
@@ -135,14 +139,8 @@ def _dataset(at: argparse.ArgumentParser) -> None:
     at.add_argument("--spec", required=True, help="its entry of config/datasets.yaml, as JSON")
 
 
-def _spec(options: argparse.Namespace) -> Any:
-    from bench.genotypes.spec import parse_spec
-
-    return parse_spec(json.loads(options.spec), name=options.name)
-
-
 def machine(options: argparse.Namespace) -> None:
-    """Print CPU, caches, memory, BLAS, compilers and GPUs, and measure the multiply-add peak and the read bandwidth."""
+    """Print CPU, caches, memory, BLAS, compilers and GPUs; measure the multiply-add peak and the read bandwidth."""
     from bench.inventory import describe, to_text
     from bench.record import write_json
 
@@ -159,6 +157,16 @@ def kernels_(options: argparse.Namespace) -> None:
     print("\n".join(kernel_lines()))
 
 
+def config(options: argparse.Namespace) -> None:
+    """Print one value of the checked configuration."""
+    from bench.config import read
+
+    values = read(options.configfile).model_dump(mode="json")
+    if options.key not in values:
+        raise BenchError(f"there is no key {options.key!r}; there are {', '.join(values)}")
+    print(values[options.key])
+
+
 def plan(options: argparse.Namespace) -> None:
     """Print the cases of the configuration as JSON lines; a refused one carries its reason."""
     from bench.config import read
@@ -172,50 +180,45 @@ def plan(options: argparse.Namespace) -> None:
 
 def pedigree(options: argparse.Namespace) -> None:
     """Simulate a pedigree: founders, then generations of selected sires and many dams."""
-    from bench.genotypes.dataset import write_table
-    from bench.genotypes.pedigree import simulate_pedigree
+    from bench.genotypes.stages import make_pedigree
 
-    spec = _spec(options)
-    write_table(options.out, simulate_pedigree(spec, spec.seed))
+    make_pedigree(json.loads(options.spec), name=options.name, out=options.out)
 
 
 def chromosome(options: argparse.Namespace) -> None:
     """Simulate one chromosome through a pedigree (msprime) and thin its sites to the panel's share."""
-    import pandas as pd
+    from bench.genotypes.stages import make_chromosome
 
-    from bench.genotypes.simulate import simulate_chromosome
-
-    spec, table = _spec(options), pd.read_csv(options.pedigree, sep="\t")
-    simulate_chromosome(spec, table, options.number, spec.seed, options.out)
+    make_chromosome(
+        json.loads(options.spec),
+        name=options.name,
+        pedigree=options.pedigree,
+        chromosome=options.number,
+        folder=options.out,
+    )
 
 
 def assemble(options: argparse.Namespace) -> None:
     """Join chromosomes to one PLINK data set with pedigree, true breeding values and phenotypes."""
-    import pandas as pd
+    from bench.genotypes.stages import make_simulated
 
-    from bench.genotypes.simulate import assemble as join
-
-    spec, table = _spec(options), pd.read_csv(options.pedigree, sep="\t")
-    join(spec, options.pieces, table, spec.seed, options.out.parent, name=options.name)
-
-
-def fetch(options: argparse.Namespace) -> None:
-    """Fetch a public data set and convert it to PLINK files; without a network its manifest says refused."""
-    from bench.genotypes.sources import fetch as get
-
-    get(options.name, _spec(options), options.out.parent)
+    make_simulated(
+        json.loads(options.spec),
+        name=options.name,
+        pedigree=options.pedigree,
+        pieces=options.pieces,
+        folder=options.out,
+    )
 
 
-def import_(options: argparse.Namespace) -> None:
-    """Check your .bed/.bim/.fam and phenotype table against each other and write the manifest (no copy)."""
-    from bench.genotypes.dataset import import_plink
+def dataset(options: argparse.Namespace) -> None:
+    """Make a data set in one go: fetch a public one by sha256, check your own PLINK files and phenotypes (no
+    copy is made), or simulate all stages one after the other. Without a network, a fetched data set that
+    BENCH_DATA does not hold gets a manifest that says refused."""
+    from bench.genotypes.stages import make_dataset
 
-    spec = _spec(options)
-    bed, bim, fam = spec.files()
-    import_plink(
-        options.name, bed=bed, bim=bim, fam=fam, phenotypes=spec.phenotypes, pedigree=spec.pedigree,
-        source=spec.model_dump(mode="json"),
-    ).write(options.out)  # fmt: skip
+    made = make_dataset(json.loads(options.spec), name=options.name, folder=options.out)
+    print(f"{made.name}: {made.reason or f'{made.n_samples} individuals, {made.n_snps} SNPs'}")
 
 
 def oracle(options: argparse.Namespace) -> None:
@@ -259,12 +262,8 @@ def run(options: argparse.Namespace) -> None:
     """Run one case of an experiment and write its result document, whole or not at all."""
     from bench import experiments
     from bench.provenance import set_threads
-    from bench.record import Document
 
     case = json.loads(options.case)
-    if options.refused:
-        Document(identity=experiments.identity(case)).refuse(options.refused).write(options.out)
-        return
     set_threads(case["threads"])
     files = experiments.Files(
         dataset=options.dataset,
@@ -277,6 +276,14 @@ def run(options: argparse.Namespace) -> None:
         memory=options.memory,
     )
     experiments.load(case["experiment"]).run(case, files).write(options.out)
+
+
+def refuse(options: argparse.Namespace) -> None:
+    """Write a document without observations: what was asked for, and why it cannot be had here."""
+    from bench.experiments import identity
+    from bench.record import Document
+
+    Document(identity=identity(json.loads(options.case))).refuse(options.reason).write(options.out)
 
 
 def collect(options: argparse.Namespace) -> None:

@@ -54,6 +54,13 @@ class Build:
         write_json(path, asdict(self) | {"library": self.library and self.library.name})
 
 
+def sources(name: str) -> list[str]:
+    """The files that the library of kernel `name` (or "limits") is compiled from."""
+    if name == "limits":
+        return [str(Path(__file__).parent / "limits.cc")]
+    return [*kernels.sources(name), str(kernels.ABI)]
+
+
 def build(name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()) -> Build:
     """Compile kernel `name` (or "limits") for `target` into `folder`, with a build.json and a build.log.
 

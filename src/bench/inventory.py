@@ -55,18 +55,16 @@ def _ceilings(folder: Path, cores: int) -> list[dict[str, Any]]:
     limits = best_limits(folder)
     if limits is None:
         return []
-    rows = []
     with exclusive():
-        for threads in sorted({1, cores}):
-            rows.append(
-                {
-                    "threads": threads,
-                    "fma_f8": median(limits.fma_rate(threads=threads, dtype="f8", seconds=0.5)),
-                    "fma_f4": median(limits.fma_rate(threads=threads, dtype="f4", seconds=0.5)),
-                    "read": median(limits.read_rate(threads=threads)),
-                }
-            )
-    return rows
+        return [
+            {
+                "threads": threads,
+                "fma_f8": median(limits.fma_rate(threads=threads, dtype="f8", seconds=0.5)),
+                "fma_f4": median(limits.fma_rate(threads=threads, dtype="f4", seconds=0.5)),
+                "read": median(limits.read_rate(threads=threads)),
+            }
+            for threads in sorted({1, cores})
+        ]
 
 
 def to_text(facts: dict[str, Any]) -> str:
@@ -82,12 +80,12 @@ def to_text(facts: dict[str, Any]) -> str:
         f"compilers   {'; '.join(facts['compilers'].values()) or 'none found'}",
         f"GPUs        {', '.join(facts['gpus']) or 'none'}",
     ]
-    for row in facts["measured"]:
-        lines.append(
-            f"{row['threads']:>2} thread{'s' if row['threads'] > 1 else ' '}  "
-            f"{row['fma_f8'] / 1e9:7.1f} G multiply-adds/s in float64, {row['fma_f4'] / 1e9:.1f} in float32; "
-            f"reads {row['read'] / 1e9:.1f} GB/s"
-        )
+    lines += [
+        f"{row['threads']:>2} thread{'s' if row['threads'] > 1 else ' '}  "
+        f"{row['fma_f8'] / 1e9:7.1f} G multiply-adds/s in float64, {row['fma_f4'] / 1e9:.1f} in float32; "
+        f"reads {row['read'] / 1e9:.1f} GB/s"
+        for row in facts["measured"]
+    ]
     if not facts["measured"]:
         lines.append("measured    nothing: the limits could not be compiled (is there a C++ compiler?)")
     return "\n".join(lines)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import experiments, kernels
+from bench.genotypes import cost
 from bench.genotypes.spec import Simulated
 from bench.kernels import Problem
 from bench.machine import this_machine
@@ -65,15 +68,20 @@ def usable_memory(config: Config) -> int:
     return int(asked * 1e9) if asked else this_machine().usable_memory
 
 
+def usable_disk(config: Config) -> int:
+    """Bytes that a data set may take."""
+    asked = config.budget.disk_gb
+    return int(asked * 1e9) if asked else shutil.disk_usage(Path.cwd()).total
+
+
 def refusal(case: Case, config: Config) -> str | None:
     """Why `case` cannot run here, known from sizes alone; None if it may.
 
     The sizes of a data set that has yet to be read are not known here: its jobs ask again.
     """
     spec = config.datasets[case["dataset"]]
-    if isinstance(spec, Simulated) and (reason := spec.refuses(
-        memory=usable_memory(config), disk=config.budget.disk_gb, hours=config.budget.hours
-    )):  # fmt: skip
+    memory, hours = usable_memory(config), config.budget.hours
+    if reason := cost.refusal(spec, memory=memory, disk=usable_disk(config), hours=hours):
         return f"data set {case['dataset']}: {reason}"
     if (threads := case.get("threads", 1)) > (cores := this_machine().cores):
         return f"asks for {threads} threads, this machine has {cores} cores"

@@ -16,8 +16,13 @@ def spec(dataset):
 
 def datasets_of(kind):
     """The names of one kind, as a pattern for its rules' wildcard."""
-    names = [name for name, entry in CONFIG.datasets.items() if entry.kind == kind]
-    return "|".join(names) or "(?!)"
+    return pattern(name for name, entry in CONFIG.datasets.items() if entry.kind == kind)
+
+
+def own_files(dataset):
+    """The files of a user's own data set, phenotypes and pedigree included."""
+    entry = CONFIG.datasets[dataset]
+    return [str(file) for file in (*entry.files(), entry.phenotypes, entry.pedigree) if file]
 
 
 def manifest(dataset):
@@ -29,21 +34,22 @@ def built(kernel, target):
     return f"{RESULTS}/build/{kernel}/{target}/build.json" if kernels.load(kernel).native else []
 
 
-# {experiment: {case: reason}}: what cannot run here, known from sizes alone. Its jobs ask for no input
-# and only write the reason.
+# {case: reason}: what cannot run here, known from sizes alone.
 REFUSED = {
-    experiment: {name: reason for name, case in cases.items() if (reason := plan.refusal(case, CONFIG))}
-    for experiment, cases in CASES.items()
+    name: reason
+    for cases in CASES.values()
+    for name, case in cases.items()
+    if (reason := plan.refusal(case, CONFIG))
 }
 
 
-def unless_refused(experiment, case, files):
-    return [] if case in REFUSED[experiment] else files
+def pattern(names):
+    """A wildcard's constraint to these names; an empty list matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def refusal_option(experiment, case):
-    reason = REFUSED[experiment].get(case)
-    return f"--refused {shlex.quote(reason)}" if reason else ""
+def runnable(cases):
+    return pattern(name for name in cases if name not in REFUSED)
 
 
 def option(flag):

@@ -43,11 +43,12 @@ rule assemble:
         dataset=datasets_of("simulated"),
     params:
         spec=lambda w: spec(w.dataset),
+        folder=lambda w: f"{RESULTS}/data/{w.dataset}",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/assemble.log",
     shell:
         "python -m bench assemble --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input.pedigree}"
-        " --pieces {input.pieces} --out {output} > {log} 2>&1"
+        " --pieces {input.pieces} --out {params.folder} > {log} 2>&1"
 
 
 rule fetch:
@@ -57,25 +58,28 @@ rule fetch:
         dataset=datasets_of("fetched"),
     params:
         spec=lambda w: spec(w.dataset),
+        folder=lambda w: f"{RESULTS}/data/{w.dataset}",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/fetch.log",
     shell:
-        "python -m bench fetch --name {wildcards.dataset} --spec {params.spec:q} --out {output} > {log} 2>&1"
+        "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder} > {log} 2>&1"
 
 
+# The user's own: read where they lie, so that an edit of them counts.
 rule import_own:
     input:
-        lambda w: CONFIG.datasets[w.dataset].files,
+        lambda w: own_files(w.dataset),
     output:
         f"{RESULTS}/data/{{dataset}}/dataset.json",
     wildcard_constraints:
         dataset=datasets_of("plink"),
     params:
         spec=lambda w: spec(w.dataset),
+        folder=lambda w: f"{RESULTS}/data/{w.dataset}",
     log:
         f"{RESULTS}/logs/data/{{dataset}}/import.log",
     shell:
-        "python -m bench import --name {wildcards.dataset} --spec {params.spec:q} --out {output} > {log} 2>&1"
+        "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder} > {log} 2>&1"
 
 
 rule oracle:

@@ -15,7 +15,7 @@ rule build:
         f"{RESULTS}/logs/build/{{kernel}}.{{target}}.log",
     shell:
         "python -m bench build {wildcards.kernel} --target {wildcards.target} --compiler {params.compiler:q}"
-        " --flags {params.flags:q} --out {params.folder} > {log} 2>&1"
+        " --flags={params.flags:q} --out {params.folder} > {log} 2>&1"
 
 
 LIMIT_BUILDS = expand(f"{RESULTS}/build/limits/{{target}}/build.json", target=LIMITS.targets)

@@ -15,21 +15,19 @@ def code_of(case):
 
 rule session:
     input:
-        dataset=lambda w: unless_refused(w.experiment, w.case, manifest(session(w)["dataset"])),
-        build=lambda w: unless_refused(w.experiment, w.case, built(session(w)["kernel"], session(w)["target"])),
-        against_build=lambda w: unless_refused(
-            w.experiment, w.case, built(*session(w)["against"].split("/")) if "against" in session(w) else []
-        ),
-        oracle=lambda w: unless_refused(w.experiment, w.case, oracle_of(session(w))),
-        limits=lambda w: unless_refused(w.experiment, w.case, LIMIT_BUILDS),
+        dataset=lambda w: manifest(session(w)["dataset"]),
+        build=lambda w: built(session(w)["kernel"], session(w)["target"]),
+        against_build=lambda w: built(*session(w)["against"].split("/")) if "against" in session(w) else [],
+        oracle=lambda w: oracle_of(session(w)),
+        limits=lambda w: LIMIT_BUILDS,
         code=lambda w: code_of(session(w)),
     output:
         f"{RESULTS}/raw/{{experiment}}/{{case}}.json",
     wildcard_constraints:
-        experiment="|".join(SESSIONS) or "(?!)",
+        experiment=pattern(SESSIONS),
+        case=runnable(name for experiment in SESSIONS for name in CASES[experiment]),
     params:
         case=lambda w: json.dumps(session(w)),
-        refused=lambda w: refusal_option(w.experiment, w.case),
         dataset=option("--dataset"),
         build=option("--build"),
         against_build=option("--against-build"),
@@ -44,6 +42,21 @@ rule session:
     log:
         f"{RESULTS}/logs/{{experiment}}/{{case}}.log",
     shell:
-        "python -m bench run --case {params.case:q} {params.refused} {params.dataset} {params.build}"
+        "python -m bench run --case {params.case:q} {params.dataset} {params.build}"
         " {params.against_build} {params.oracle} --limits {params.limits} --timing {params.timing:q}"
         " --memory {params.memory} --out {output} > {log} 2>&1"
+
+
+# What cannot run here: a document that says why.
+rule refused:
+    output:
+        f"{RESULTS}/raw/{{experiment}}/{{case}}.json",
+    wildcard_constraints:
+        case=pattern(REFUSED),
+    log:
+        f"{RESULTS}/logs/{{experiment}}/{{case}}.log",
+    params:
+        case=lambda w: json.dumps(session(w)),
+        reason=lambda w: REFUSED[w.case],
+    shell:
+        "python -m bench refuse --case {params.case:q} --reason {params.reason:q} --out {output} > {log} 2>&1"

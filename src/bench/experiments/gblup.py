@@ -5,31 +5,34 @@ The reference's λ, EBVs and marker effects go into an .npz; a solve uses the λ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
+from pydantic import Field
 
-from bench import measure
+from bench import config, experiments, measure
 from bench.errors import BenchError
-from bench.experiments import products
-from bench.experiments.products import Inputs
+from bench.experiments import Files, products
+from bench.genotypes.bim_fam import read_fam
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
+from bench.genotypes.phenotypes import read_phenotypes
+from bench.genotypes.spec import DatasetSpec, Fetched, Simulated
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
 from bench.models import gblup, validation
 from bench.models.gblup import Records
 from bench.models.reml import Spectrum, estimate
+from bench.plan import Case, expand, thread_counts, variants
 from bench.provenance import collect_provenance
 from bench.record import Document, atomic_path
 from bench.relationships.genomic import (
     RELATIONSHIPS,
     BlockCentred,
     Centred,
-    Coding,
     Gram,
     dense_grm,
     dense_grm_bytes,
@@ -37,38 +40,108 @@ from bench.relationships.genomic import (
     missing_calls,
 )
 from bench.solvers.operator import Dense
+from bench.solvers.pcg import Solution
 
 VERSION = 1
 EBV_TOLERANCE = 1e-8  # of the largest EBV; a solve that differs by more is wrong
 FOLD_SEED = 20_251
+# Traits of the public data that are analysed where the configuration names none.
+DEFAULT_TRAITS = {"wheat": ("env1", "env2", "env4", "env5"), "mice": ("Obesity.BMI",)}
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a case may set besides its axes; sizes are numbers of individuals (records for REML and folds).
+class ReferenceOptions:
+    """Limits are numbers of individuals (of records for REML and folds).
 
     Above eigen_max_n λ is not estimated; above inverse_max_n reliabilities are not computed; above
     cholesky_max_n there is no exact solution to compare with; above cv_reml_max_n all folds share one λ.
     """
 
     folds: int = 5
-    rtol: float = 1e-12
-    max_steps: int = 5000
-    repeats: int = 3
     eigen_max_n: int = 6000
     inverse_max_n: int = 6000
     cholesky_max_n: int = 20_000
     cv_reml_max_n: int = 2000
 
-    @classmethod
-    def of(cls, case: dict[str, Any]) -> Options:
-        return cls(**{f.name: case[f.name] for f in fields(cls) if f.name in case})
 
-    @classmethod
-    def without(cls, case: dict[str, Any]) -> dict[str, Any]:
-        """The case's axes: what identifies its rows."""
-        return {key: value for key, value in case.items() if key not in {f.name for f in fields(cls)}}
+@dataclass(frozen=True)
+class SolveOptions:
+    """rtol: of ‖r‖/‖b‖ in every column."""
+
+    rtol: float = 1e-12
+    max_steps: int = 5000
+    repeats: int = 3
+
+
+class Stanza(config.Stanza):
+    """Keys of the experiment in the configuration; see ReferenceOptions and SolveOptions.
+
+    traits: of every data set; by default all simulated ones, all columns of a user's phenotype table.
+    """
+
+    datasets: list[str]
+    traits: list[str] | None = None
+    relationships: list[Literal["vanraden1", "standardised"]] = ["vanraden1"]
+    threads: list[config.Threads] = ["all"]
+    folds: Annotated[int, Field(ge=2)] = ReferenceOptions.folds
+    eigen_max_n: config.Count = ReferenceOptions.eigen_max_n
+    inverse_max_n: config.Count = ReferenceOptions.inverse_max_n
+    cholesky_max_n: config.Count = ReferenceOptions.cholesky_max_n
+    cv_reml_max_n: config.Count = ReferenceOptions.cv_reml_max_n
+    rtol: Annotated[float, Field(gt=0, lt=1)] = SolveOptions.rtol
+    max_steps: config.Count = SolveOptions.max_steps
+    repeats: config.Count = SolveOptions.repeats
+
+    def options(self, kind: type[ReferenceOptions] | type[SolveOptions]) -> dict[str, Any]:
+        """The keys that go into one kind of case: the other kind's do not make it run again."""
+        return {f.name: getattr(self, f.name) for f in fields(kind)}
+
+
+def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
+    """A reference per data set × trait × relationship; for each a solve per kernel × target × threads."""
+    studied = [(name, trait) for name in stanza.datasets for trait in _traits(stanza, config.datasets[name])]
+    axes: dict[str, Any] = {"dataset,trait": studied, "relationship": stanza.relationships}
+    threads = thread_counts(stanza.threads)
+    references = expand(
+        "gblup", axes, role="reference", dtype="f8", threads=max(threads), options=stanza.options(ReferenceOptions)
+    )
+    solves = expand(
+        "gblup",
+        axes | {"kernel,target": variants(config.kernels, config.targets), "threads": threads},
+        role="solve",
+        dtype="f8",
+        k=[2],  # the intercept and the phenotypes are solved for together
+        options=stanza.options(SolveOptions),
+    )
+    return references | solves
+
+
+def _traits(stanza: Stanza, spec: DatasetSpec) -> tuple[str, ...]:
+    if stanza.traits is not None:
+        return tuple(stanza.traits)
+    if isinstance(spec, Simulated):
+        return tuple(trait.name for trait in spec.traits)
+    if isinstance(spec, Fetched):
+        return DEFAULT_TRAITS[spec.reader]
+    return tuple(read_phenotypes(spec.phenotypes, read_fam(spec.files()[2])["id"].tolist()).columns)
+
+
+def reference_of(case: Case, among: Mapping[str, Case]) -> str:
+    """The id of the reference that a solve is checked against."""
+    same = ("dataset", "trait", "relationship")
+    return next(
+        name
+        for name, other in among.items()
+        if other["role"] == "reference" and all(other[key] == case[key] for key in same)
+    )
+
+
+def run(case: Case, files: Files) -> Document:
+    """One case; a reference writes `files.reference`, a solve reads it."""
+    if files.reference is None:
+        raise BenchError("a GBLUP case needs the path of its reference (--reference)")
+    return (run_reference if case["role"] == "reference" else run_solve)(case, files, files.reference)
 
 
 @dataclass(frozen=True)
@@ -106,11 +179,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Session:
-    """What the steps of a reference share."""
+    """What the steps of a case share."""
 
     doc: Document
-    case: dict[str, Any]
-    options: Options
+    case: Case
     dataset: Dataset
     packed: PackedGenotypes
     records: Records
@@ -131,7 +203,7 @@ class Session:
         self.doc.add(metric, float("nan"), "s", phase=phase, status="refused", reason=reason)
 
 
-def bytes_needed(n_samples: int, options: Options) -> int:
+def bytes_needed(n_samples: int, options: ReferenceOptions) -> int:
     """The most memory that a reference allocates beside the .bed: the vectors and work space of an
     eigendecomposition, or G alone, factored in place.
     """
@@ -139,53 +211,47 @@ def bytes_needed(n_samples: int, options: Options) -> int:
     return dense_grm_bytes(n_samples) + (5 * 8 * n_samples**2 if small else 0)
 
 
-def run_reference(
-    case: dict[str, Any], dataset: Dataset, *, out_npz: Path, memory: int | None = None, clock: Clock = CLOCK
-) -> Document:
-    """λ by REML, exact EBVs, marker effects, reliabilities, cross-validation; writes the Reference.
+def run_reference(case: Case, files: Files, out: Path, *, clock: Clock = CLOCK) -> Document:
+    """λ by REML, exact EBVs, marker effects, reliabilities, cross-validation; `out` takes the Reference.
 
-    memory: bytes that may be used, None for what is free. What cannot be done is a row with its reason.
+    What cannot be done is a row with its reason; what fails altogether, a refused document.
     """
+    data, options = Dataset.read(files.dataset), ReferenceOptions(**case["options"])
     doc = Document(
-        identity=Options.without(case) | {"solver": "cholesky", "dtype": "f8"},
-        provenance=collect_provenance(version=VERSION, dataset_hash=dataset.bed_sha256),
+        identity=experiments.identity(case) | {"solver": "cholesky"},
+        provenance=collect_provenance(version=VERSION, dataset_hash=data.bed_sha256),
     )
-    reference = Reference.refused(dataset.reason or "the data set was refused")
-    if dataset.status == "ok":
-        n, options = dataset.n_samples, Options.of(case)
-        doc.identity |= {
-            "n": n,
-            "m": dataset.n_snps,
-            "missing_rate": dataset.missing_rate,
-            "seed": dataset.seed,
-        }
-        free = min(memory_available(), memory or memory_available())
-        if n > options.cholesky_max_n:
-            reference = Reference.refused(
-                f"{n} individuals are more than cholesky_max_n = {options.cholesky_max_n}: no exact solution"
-            )
-        elif (need := bytes_needed(n, options)) > free:
-            reference = Reference.refused(
-                f"the dense solution needs {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB can be used"
-            )
-        else:
-            with measure.exclusive():
-                reference = _reference(doc, case, dataset, options, clock)
+    reason = data.reason or "the data set was refused" if data.status != "ok" else None
+    if reason is None:
+        doc.identity |= {"n": data.n_samples, "m": data.n_snps, "missing_rate": data.missing_rate}
+        doc.identity |= {"seed": data.source.get("seed")}
+        reason = _too_large(data.n_samples, options, files.memory)
+    reference = Reference.refused(reason) if reason else _attempt(doc, case, data, options, clock)
     if reference.reason:
         doc.refuse(reference.reason)
-    doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
-    reference.write(out_npz)
+    reference.write(out)
     return doc
 
 
-def _reference(doc: Document, case: dict[str, Any], dataset: Dataset, options: Options, clock: Clock) -> Reference:
-    packed = dataset.packed()
+def _attempt(doc: Document, case: Case, data: Dataset, options: ReferenceOptions, clock: Clock) -> Reference:
+    """The reference, or why its data do not allow one."""
     try:
-        records = _records(dataset, case["trait"])
-        session = Session(doc, case, options, dataset, packed, records, clock)
-        return _solve_exactly(session)
+        packed, records = data.packed(), _records(data, case["trait"])
+        with measure.exclusive():
+            reference = _solve_exactly(Session(doc, case, data, packed, records, clock), options)
     except BenchError as error:
         return Reference.refused(str(error))
+    doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
+    return reference
+
+
+def _too_large(n_samples: int, options: ReferenceOptions, memory: int | None) -> str | None:
+    if n_samples > (limit := options.cholesky_max_n):
+        return f"{n_samples} individuals are more than cholesky_max_n = {limit}: no exact solution"
+    need, free = bytes_needed(n_samples, options), min(memory_available(), memory or memory_available())
+    if need > free:
+        return f"the dense solution needs {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB can be used"
+    return None
 
 
 def _records(dataset: Dataset, trait: str) -> Records:
@@ -195,65 +261,62 @@ def _records(dataset: Dataset, trait: str) -> Records:
     return Records.of(table[trait].to_numpy(float), name=f"{dataset.name}, trait {trait}")
 
 
-def _solve_exactly(s: Session) -> Reference:
+def _solve_exactly(s: Session, options: ReferenceOptions) -> Reference:
     """G is used up step by step: first what needs it whole, last the factor that overwrites it."""
-    n, records = s.packed.n_samples, s.records
+    records = s.records
     coding = s.timed("coding_time", "grm", lambda: RELATIONSHIPS[s.case["relationship"]](s.packed))
-    whole = n <= s.options.inverse_max_n
-    rows = slice(None) if whole or records.complete else records.index
+    everybody = records.complete or s.packed.n_samples <= options.inverse_max_n
+    rows = slice(None) if everybody else records.index
     G = s.timed("grm_time", "grm", lambda: dense_grm(s.packed, coding, rows))
     s.number("n_records", records.index.size, "grm")
-    reliability = _reliability_step(s, coding) if not whole else None
-    among = G[np.ix_(records.index, records.index)] if whole and not records.complete else G
-    lam = _variance_ratio(s, among)
-    _cross_validation(s, among, lam)
-    if reliability is None:
-        pev = s.timed(
-            "reliability_time",
-            "reliability",
-            lambda: gblup.prediction_error_variance(G, records, lam),
-        )
-        reliability = gblup.reliability(np.diagonal(G), pev)
-        for name, value in zip(("min", "mean", "max"), _spread(reliability), strict=True):
-            s.number(f"reliability_{name}", value, "reliability")
+    among = G[np.ix_(records.index, records.index)] if everybody and not records.complete else G
+    lam = _variance_ratio(s, among, options)
+    _cross_validation(s, among, lam, options)
+    reliability = _reliability(s, G, lam, options)
     fit = s.timed("solve_time", "cholesky", lambda: gblup.fit_cholesky(among, records, lam))
     centred = BlockCentred(s.packed, coding)
     effects = gblup.marker_effects(centred, coding.divisor, records, fit)
     ebv = gblup.breeding_values(centred, effects)
-    # Among the records Gα = (V − λI)α: the EBVs without the marker effects.
+    # Among the records Gα = (V − λI)α: their EBVs without the marker effects.
     direct = records.y - records.X @ fit.b - lam * fit.alpha
-    s.number("snp_effect_error", _relative(ebv[records.index], direct), "cholesky")
+    s.number("ebv_error", _relative(ebv[records.index], direct), "cholesky", note="EBVs as marker effects")
     _accuracy(s, ebv)
     return Reference(lam, fit.b, ebv, effects, reliability)
 
 
-def _reliability_step(s: Session, coding: Coding) -> np.ndarray:
-    n, limit = s.packed.n_samples, s.options.inverse_max_n
-    reason = f"{n} individuals are more than inverse_max_n = {limit}: no inverse for {coding.name} reliabilities"
-    s.skipped("reliability_time", "reliability", reason)
-    return np.full(n, np.nan)
+def _reliability(s: Session, G: np.ndarray, lam: float, options: ReferenceOptions) -> np.ndarray:
+    n, phase = s.packed.n_samples, "reliability"
+    if n > (limit := options.inverse_max_n):
+        s.skipped("reliability_time", phase, f"{n} individuals are more than inverse_max_n = {limit}: no inverse")
+        return np.full(n, np.nan)
+    pev = s.timed("reliability_time", phase, lambda: gblup.prediction_error_variance(G, s.records, lam))
+    values = gblup.reliability(np.diagonal(G), pev)
+    for name, of in (("min", np.nanmin), ("mean", np.nanmean), ("max", np.nanmax)):
+        s.number(f"reliability_{name}", float(of(values)), phase)
+    return values
 
 
-def _variance_ratio(s: Session, G: np.ndarray) -> float:
+def _variance_ratio(s: Session, G: np.ndarray, options: ReferenceOptions) -> float:
     """λ by REML; where that is too large, from the simulated breeding values."""
     records, phase = s.records, "reml"
-    if records.index.size <= s.options.eigen_max_n:
-        found = s.timed("reml_time", phase, lambda: estimate(Spectrum.of(G), records.y, records.X))
-        for metric, value in (("variance_u", found.Vu), ("variance_e", found.Ve), ("h2", found.h2)):
-            s.number(metric, value, phase)
-        s.number("log_likelihood", found.log_likelihood, phase)
-        s.number("lambda_at_bound", found.bound is not None, phase)
-        note = {"reason": f"λ is at its {found.bound} bound"} if found.bound else {}
-        s.number("variance_ratio", found.lam, phase, **note)
-        return found.lam
-    reason = f"{records.index.size} records are more than eigen_max_n = {s.options.eigen_max_n}: no REML"
-    s.skipped("reml_time", phase, reason)
-    truth = _breeding_values(s)
-    if truth is None:
-        raise BenchError(f"{reason}, and {s.dataset.name} has no simulated breeding values to take λ from")
-    lam = simulated_variance_ratio(G, records, truth[records.index])
-    s.number("variance_ratio", lam, phase, reason=f"{reason}; λ assumed from the simulated breeding values")
-    return lam
+    if records.index.size > options.eigen_max_n:
+        reason = f"{records.index.size} records are more than eigen_max_n = {options.eigen_max_n}: no REML"
+        s.skipped("reml_time", phase, reason)
+        truth = _breeding_values(s)
+        if truth is None:
+            raise BenchError(f"{reason}, and {s.dataset.name} has no simulated breeding values to take λ from")
+        lam = simulated_variance_ratio(G, records, truth[records.index])
+        s.number("variance_ratio", lam, phase, note="assumed: from the simulated breeding values")
+        return lam
+    found = s.timed("reml_time", phase, lambda: estimate(Spectrum.of(G), records.y, records.X))
+    note = f"at its {found.bound} bound" if found.bound else "REML"
+    s.number("variance_ratio", found.lam, phase, note=note)
+    s.number("variance_u", found.Vu, phase)
+    s.number("variance_e", found.Ve, phase)
+    s.number("h2", found.h2, phase)
+    s.number("log_likelihood", found.log_likelihood, phase)
+    s.number("variance_ratio_at_bound", found.bound is not None, phase)
+    return found.lam
 
 
 def simulated_variance_ratio(G: np.ndarray, records: Records, truth: np.ndarray) -> float:
@@ -267,10 +330,15 @@ def simulated_variance_ratio(G: np.ndarray, records: Records, truth: np.ndarray)
     return float(np.var(records.y - truth) / np.var(truth)) * spread
 
 
-def _cross_validation(s: Session, G: np.ndarray, lam: float) -> None:
+def _cross_validation(s: Session, G: np.ndarray, lam: float, options: ReferenceOptions) -> None:
     records, phase, r = s.records, "cv", s.records.index.size
-    folds = validation.random_folds(r, min(s.options.folds, r), seed=FOLD_SEED)
-    refit = r <= s.options.cv_reml_max_n
+    given = s.dataset.folds()
+    if given is None:
+        folds, source = validation.random_folds(r, min(options.folds, r), seed=FOLD_SEED), "random folds"
+    else:
+        folds, source = given.to_numpy(int)[records.index], "the data set's folds"
+    refit = r <= options.cv_reml_max_n
+    source += ", λ by REML in each training set" if refit else ", λ of all records"
 
     def work() -> validation.CrossValidation:
         if refit:
@@ -278,12 +346,11 @@ def _cross_validation(s: Session, G: np.ndarray, lam: float) -> None:
         return validation.cross_validate_fixed(Dense(G), records, folds, lam, diagonal=np.diagonal(G))
 
     found = s.timed("cv_time", phase, work)
-    s.number("predictive_ability", found.pooled, phase)
+    s.number("predictive_ability", found.pooled, phase, note=source)
     s.number("predictive_ability_u", found.pooled_u, phase)
     s.number("prediction_slope", found.slope, phase)
     s.number("mean_squared_error", found.mean_squared_error, phase)
-    note = {} if refit else {"reason": f"all folds share the λ of all records: above cv_reml_max_n, {r} records"}
-    s.number("variance_ratio_mean", float(found.lams.mean()), phase, **note)
+    s.number("variance_ratio_mean", found.lams.mean(), phase, note=source)
     for fold, value in enumerate(found.per_fold):
         s.number("predictive_ability_fold", value, phase, repeat=fold)
 
@@ -306,12 +373,10 @@ def _accuracy(s: Session, ebv: np.ndarray) -> None:
         s.number("accuracy_unrecorded", value, "accuracy")
 
 
-def run_solve(case: dict[str, Any], inputs: Inputs, reference: Path) -> Document:
-    """EBVs by PCG through one kernel with the reference's λ, timed and checked against its EBVs."""
-    exact = Reference.read(reference)
-    options = Options.of(case)
-    axes = Options.without(case) | {"k": [max(exact.b.size, 1) + 1]}
-    doc = products.begin(axes, inputs)
+def run_solve(case: Case, files: Files, reference: Path) -> Document:
+    """EBVs by PCG through one kernel with the reference's λ, checked against its EBVs, then timed."""
+    data, build, exact = Dataset.read(files.dataset), products.read_build(files.build), Reference.read(reference)
+    doc = products.begin(case, files, build, data)
     doc.provenance["version"] = VERSION
     doc.identity["solver"] = "pcg"
     if doc.status != "ok":
@@ -320,17 +385,17 @@ def run_solve(case: dict[str, Any], inputs: Inputs, reference: Path) -> Document
         return doc.refuse(f"there is no reference to compare with: {exact.reason}")
     if case["dtype"] != "f8":
         return doc.refuse(f"{case['dtype']} products cannot give EBVs to {EBV_TOLERANCE:.0e}")
-    packed = inputs.dataset.packed()
-    records = _records(inputs.dataset, case["trait"])
-    session = Session(doc, case, options, inputs.dataset, packed, records, CLOCK)
+    packed, records = data.packed(), _records(data, case["trait"])
+    session, options = Session(doc, case, data, packed, records, CLOCK), SolveOptions(**case["options"])
     with measure.exclusive():
         try:
-            operator = products.prepare(doc, axes, packed, inputs.build)
+            operator = products.prepare(doc, case, packed, build)
             coding = session.timed("coding_time", "prepare", lambda: RELATIONSHIPS[case["relationship"]](packed))
             missing = session.timed("missing_time", "prepare", lambda: missing_calls(packed))
             diagonal = session.timed("diagonal_time", "prepare", lambda: grm_diagonal(packed, coding))
             centred = Centred(operator, coding, missing)
-            wrong = _solve_gblup(session, centred, diagonal, exact) or _solve_snp_blup(session, centred, exact)
+            wrong = _solve_gblup(session, centred, diagonal, exact, options)
+            wrong = wrong or _solve_snp_blup(session, centred, exact, options)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
@@ -338,69 +403,63 @@ def run_solve(case: dict[str, Any], inputs: Inputs, reference: Path) -> Document
     return doc.wrong(wrong) if wrong else doc
 
 
-def _solve_gblup(s: Session, centred: Centred, diagonal: np.ndarray, exact: Reference) -> str | None:
-    """Solve V[X y] and back to EBVs, `repeats` times; the sentence that says what is wrong, or None."""
-    gram = Gram(centred, centred.coding.divisor)
+def _solve_gblup(
+    s: Session, centred: Centred, diagonal: np.ndarray, exact: Reference, options: SolveOptions
+) -> str | None:
+    """V⁻¹[X y] and on to EBVs, checked, then `repeats` times; the sentence that says what is wrong, or None."""
+    divisor, control = centred.coding.divisor, _control(options)
+    gram = Gram(centred, divisor)
 
-    def work():
-        fit, solution = gblup.fit_pcg(
-            gram,
-            s.records,
-            exact.lam,
-            diagonal=diagonal,
-            rtol=s.options.rtol,
-            max_steps=s.options.max_steps,
-        )
-        effects = gblup.marker_effects(centred, centred.coding.divisor, s.records, fit)
+    def work() -> tuple[Solution, np.ndarray, np.ndarray]:
+        fit, solution = gblup.fit_pcg(gram, s.records, exact.lam, diagonal=diagonal, **control)
+        effects = gblup.marker_effects(centred, divisor, s.records, fit)
         return solution, effects, gblup.breeding_values(centred, effects)
 
-    solution, effects, ebv = work()  # checked before a clock starts; it warms up too
-    error = _relative(ebv, exact.ebv)
-    s.number("ebv_error", error, "solve")
-    s.number("snp_effect_error", _relative(effects, exact.effects), "solve")
-    s.number("iterations", solution.steps, "solve")
+    solution, effects, ebv = work()
     s.number("residual_checks", solution.checks, "solve")
-    s.number("converged", solution.converged.all(), "solve")
-    s.number("true_residual_norm", solution.true_residual_norms.max(), "solve")
     for step, norm in enumerate(solution.residual_norms.max(axis=1)):
         s.number("residual_norm", norm, "solve", step=step)
-    if not error <= EBV_TOLERANCE:
-        return f"EBVs differ from the exact ones by {error:.2g} of the largest, {EBV_TOLERANCE:.0e} is allowed"
-    for repeat in range(s.options.repeats):
+    if wrong := _compare(s, "solve", solution, effects, ebv, exact):
+        return wrong
+    for repeat in range(options.repeats):
         took = measure.once(work, s.clock)
         s.doc.add("solve_time", took.wall, "s", phase="solve", repeat=repeat)
         s.doc.add("solve_cpu", took.cpu, "s", phase="solve", repeat=repeat)
     return None
 
 
-def _solve_snp_blup(s: Session, centred: Centred, exact: Reference) -> str | None:
-    """The m × m marker equations through the same kernel: they must give the same marker effects and EBVs."""
+def _solve_snp_blup(s: Session, centred: Centred, exact: Reference, options: SolveOptions) -> str | None:
+    """The m × m marker equations through the same kernel must give the same marker effects and EBVs."""
+    divisor, control = centred.coding.divisor, _control(options)
+    effects, _, solution = s.timed(
+        "solve_time",
+        "snp_blup",
+        lambda: gblup.fit_marker_effects(centred, divisor, s.records, exact.lam, **control),
+    )
+    ebv = gblup.breeding_values(centred, effects)
+    wrong = _compare(s, "snp_blup", solution, effects, ebv, exact)
+    return f"SNP-BLUP: {wrong}" if wrong else None
 
-    def work():
-        return gblup.fit_marker_effects(
-            centred,
-            centred.coding.divisor,
-            s.records,
-            exact.lam,
-            rtol=s.options.rtol,
-            max_steps=s.options.max_steps,
-        )
 
-    effects, _, solution = s.timed("solve_time", "snp_blup", work)
-    error = _relative(gblup.breeding_values(centred, effects), exact.ebv)
-    s.number("ebv_error", error, "snp_blup")
-    s.number("snp_effect_error", _relative(effects, exact.effects), "snp_blup")
-    s.number("iterations", solution.steps, "snp_blup")
-    s.number("converged", solution.converged.all(), "snp_blup")
-    if not error <= EBV_TOLERANCE:
-        return f"SNP-BLUP's EBVs differ from the exact ones by {error:.2g} of the largest, {EBV_TOLERANCE:.0e} is allowed"
-    return None
+def _control(options: SolveOptions) -> dict[str, Any]:
+    return {"rtol": options.rtol, "max_steps": options.max_steps}
+
+
+def _compare(
+    s: Session, phase: str, solution: Solution, effects: np.ndarray, ebv: np.ndarray, exact: Reference
+) -> str | None:
+    """Rows of how a solve went and how far it is from the reference; a sentence where that is too far."""
+    error = _relative(ebv, exact.ebv)
+    s.number("ebv_error", error, phase)
+    s.number("snp_effect_error", _relative(effects, exact.effects), phase)
+    s.number("iterations", solution.steps, phase)
+    s.number("converged", float(solution.converged.all()), phase)
+    s.number("true_residual_norm", solution.true_residual_norms.max(), phase)
+    if error <= EBV_TOLERANCE:
+        return None
+    return f"EBVs differ from the exact ones by {error:.2g} of the largest; {EBV_TOLERANCE:.0e} is allowed"
 
 
 def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
     """The largest difference, relative to the largest wanted element."""
     return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), np.finfo(float).tiny))
-
-
-def _spread(values: np.ndarray) -> tuple[float, float, float]:
-    return float(np.nanmin(values)), float(np.nanmean(values)), float(np.nanmax(values))

@@ -1,0 +1,54 @@
+"""Figures of the report. The folder is the registry: one module per figure.
+
+A module `bench.figures.<name>` defines TITLE, CAPTION and `draw(frame)`, a pure function from the long table
+of measurements to a matplotlib Figure. `style` is shared, not a figure.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.record import atomic_path
+
+HERE = Path(__file__).parent
+NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+
+
+def names() -> list[str]:
+    """Every figure in the folder."""
+    found = (i.name for i in pkgutil.iter_modules([str(HERE)]))
+    return sorted(name for name in found if name != "style" and not name.startswith("_"))
+
+
+def load(name: str) -> ModuleType:
+    """The module of figure `name`."""
+    if name not in names():
+        raise BenchError(f"there is no figure {name!r}; there are {', '.join(names())}")
+    return importlib.import_module(f"bench.figures.{name}")
+
+
+def sources(name: str) -> list[str]:
+    """The files a change to which must redraw figure `name`: its own, the style, and the tables it draws from."""
+    tables = HERE.parent / "tables"
+    shared = [HERE / "style.py", tables / "_cells.py", tables / "solves.py", HERE.parent / "statistics.py"]
+    return sorted(str(f) for f in [HERE / f"{name}.py", *shared])
+
+
+def write(name: str, frame: pd.DataFrame, folder: Path | str) -> None:
+    """Draw figure `name` from the measurements and write NAME.svg, NAME.pdf and NAME.png into `folder`.
+
+    The same measurements give the same bytes.
+    """
+    from bench.figures import style
+
+    figure = load(name).draw(frame)
+    with style.paper():
+        for kind, metadata in NO_DATE.items():
+            with atomic_path(Path(folder) / f"{name}.{kind}") as tmp:
+                figure.savefig(tmp, format=kind, dpi=200, metadata=metadata)

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.genotypes.bim_fam import read_bim, read_fam
 from bench.genotypes.packed import PackedGenotypes
 from bench.genotypes.phenotypes import read_phenotypes
-from bench.genotypes.plink_text import read_bim, read_fam
 from bench.record import atomic_path, read_json, write_json
 
 PATHS = ("bed", "bim", "fam", "phenotypes_path", "breeding_values_path", "pedigree_path", "folds_path")
@@ -53,13 +53,14 @@ class Dataset:
     def read(cls, manifest: Path) -> Dataset:
         """Read a manifest; its relative paths start at its folder."""
         manifest = Path(manifest)
-        entries = read_json(manifest)
+        entries: Any = read_json(manifest)
         names = {f.name for f in fields(cls)}
         if not isinstance(entries, dict) or set(entries) != names:
             found = ", ".join(sorted(entries)) if isinstance(entries, dict) else type(entries).__name__
             raise BenchError(f"{manifest}: not a data set manifest (found {found}); make the data set again")
-        paths = {key: manifest.parent / entries[key] for key in PATHS if entries[key] is not None}
-        return cls(**entries | paths | {"traits": tuple(entries["traits"])})
+        entries |= {key: manifest.parent / entries[key] for key in PATHS if entries[key] is not None}
+        entries["traits"] = tuple(entries["traits"])
+        return cls(**entries)
 
     def write(self, manifest: Path) -> None:
         """Write the manifest: sorted keys, paths relative if the file lies below it, absolute otherwise."""

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.genotypes.bim_fam import finite, read_lines
 from bench.genotypes.pedigree import seed_for
-from bench.genotypes.plink_text import read_lines
 from bench.genotypes.spec import Trait
 
+LOCI_AT_ONCE = 64  # 8 bytes a dosage while they are multiplied
 NO_RECORD = {"", "na", "nan"}  # in lower case
 
 
@@ -28,7 +29,10 @@ def simulate_traits(qtl: np.ndarray, traits: Sequence[Trait], seed: int) -> tupl
     for trait in traits:
         rng = np.random.default_rng(seed_for(seed, "trait", trait.name))
         loci = np.sort(rng.choice(qtl.shape[1], trait.n_qtl, replace=False))
-        values = qtl[:, loci].astype(float) @ rng.standard_normal(trait.n_qtl)
+        effects = rng.standard_normal(trait.n_qtl)
+        values = np.zeros(len(qtl))
+        for j in range(0, len(loci), LOCI_AT_ONCE):
+            values += qtl[:, loci[j : j + LOCI_AT_ONCE]].astype(float) @ effects[j : j + LOCI_AT_ONCE]
         spread = values.std()
         if spread == 0:
             raise BenchError(f"trait {trait.name!r}: its {trait.n_qtl} QTL do not vary; raise n_qtl or n_samples")
@@ -49,12 +53,14 @@ def read_phenotypes(path: Path, ids: Sequence[str]) -> pd.DataFrame:
     """
     path = Path(path)
     header, rows = _split(path)
-    id_column = 1 if [h.upper() for h in header[:2]] == ["FID", "IID"] else 0
+    id_column = 1 if [h.upper().lstrip("#") for h in header[:2]] == ["FID", "IID"] else 0
     traits = header[id_column + 1 :]
     if not traits:
         raise BenchError(f"{path}: the header names no trait after the id column")
     if len(set(traits)) < len(traits) or "" in traits:
-        raise BenchError(f"{path}: the header must name every trait, each once; it has {', '.join(map(repr, traits))}")
+        raise BenchError(
+            f"{path}: the header must name every trait, each once; it has {', '.join(map(repr, traits))}"
+        )
     names = [row[id_column] for row in rows]
     _check_ids(path, names, ids)
     values = [
@@ -63,13 +69,7 @@ def read_phenotypes(path: Path, ids: Sequence[str]) -> pd.DataFrame:
     ]
     table = pd.DataFrame(values, index=pd.Index(names, name="id", dtype=str), columns=traits, dtype=float)
     for trait in traits:
-        known = table[trait].dropna()
-        if known.empty:
-            raise BenchError(f"{path}: trait {trait!r} has no record; fill the column or remove it")
-        if known.nunique() == 1:
-            raise BenchError(
-                f"{path}: trait {trait!r} does not vary, all its {len(known)} records are {known.iloc[0]}; remove it"
-            )
+        _check_varies(path, trait, table[trait].to_numpy())
     return table.reindex(pd.Index(list(ids), name="id", dtype=str))
 
 
@@ -79,17 +79,20 @@ def _split(path: Path) -> tuple[list[str], list[list[str]]]:
     if len(lines) < 2:
         raise BenchError(f"{path}: {len(lines)} lines; a header and a line per individual with records were needed")
     separator = next((s for s in "\t,;" if s in lines[0]), None)
-    if separator is None:
-        fields = [line.split() for line in lines]
-    else:
-        try:
-            fields = [[f.strip() for f in row] for row in csv.reader(lines, delimiter=separator, strict=True)]
-        except csv.Error as error:
-            raise BenchError(f"{path}: not a table ({error})") from None
+    fields = [_fields(path, number, line, separator) for number, line in enumerate(lines, start=1)]
     for number, row in enumerate(fields, start=1):
         if len(row) != len(fields[0]):
             raise BenchError(f"{path}: line {number} has {len(row)} columns, the header has {len(fields[0])}")
     return fields[0], fields[1:]
+
+
+def _fields(path: Path, number: int, line: str, separator: str | None) -> list[str]:
+    if separator is None:
+        return line.split()
+    try:
+        return [field.strip() for row in csv.reader([line], delimiter=separator, strict=True) for field in row]
+    except csv.Error as error:
+        raise BenchError(f"{path}: line {number}: {error}") from None
 
 
 def _check_ids(path: Path, names: list[str], ids: Sequence[str]) -> None:
@@ -108,14 +111,20 @@ def _check_ids(path: Path, names: list[str], ids: Sequence[str]) -> None:
         )
 
 
+def _check_varies(path: Path, trait: str, records: np.ndarray) -> None:
+    known = records[~np.isnan(records)]
+    if not len(known):
+        raise BenchError(f"{path}: trait {trait!r} has no record; fill the column or remove it")
+    if (known == known[0]).all():
+        raise BenchError(
+            f"{path}: trait {trait!r} does not vary, all its {len(known)} records are {known[0]:g}; remove it"
+        )
+
+
 def _record(path: Path, line: int, trait: str, text: str) -> float:
     if text.lower() in NO_RECORD:
         return np.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.inf
-    if not np.isfinite(value):
+    if (value := finite(text)) is None:
         raise BenchError(
             f"{path}: line {line}: {trait} is {text!r}; a finite number, or NA for no record, was needed"
         )

@@ -15,11 +15,11 @@ import pandas as pd
 import tskit
 
 from bench.errors import BenchError
+from bench.genotypes.bim_fam import read_bim
 from bench.genotypes.dataset import Dataset, bed_sha256, write_table
 from bench.genotypes.packed import PackedGenotypes, concatenate_beds, pack_dosages, write_bed
 from bench.genotypes.pedigree import UNKNOWN, genotyped, seed_for, simulate_pedigree
 from bench.genotypes.phenotypes import simulate_traits
-from bench.genotypes.plink_text import read_bim
 from bench.genotypes.spec import Simulated, shares
 
 RECOMBINATION_RATE = 1e-8  # per base pair and generation: 1 cM a Mb
@@ -30,11 +30,10 @@ HISTORY = {
     1_754: 7_000, 2_354: 10_000, 3_354: 17_000, 33_154: 62_000,
 }  # fmt: skip
 ANCESTRAL, DERIVED = "A", "G"
+SAMPLE = 1  # tskit.NODE_IS_SAMPLE
 
 
-def simulate_chromosome(
-    spec: Simulated, pedigree: pd.DataFrame, chromosome: int, seed: int, folder: Path
-) -> None:
+def simulate_chromosome(spec: Simulated, pedigree: pd.DataFrame, chromosome: int, seed: int, folder: Path) -> None:
     """Write chromosome 1, 2, … of the genotyped to `folder`: panel.bed, panel.bim, qtl.bed, qtl.bim.
 
     The panel has the chromosome's share of SNPs with a minor allele frequency of at least `min_maf` among
@@ -95,7 +94,7 @@ def _pedigree_tables(spec: Simulated, pedigree: pd.DataFrame, length: int) -> ts
     )
     time = spec.generations - pedigree["generation"].to_numpy(float)
     tables.nodes.append_columns(
-        flags=np.where(genotyped(spec, pedigree), tskit.NODE_IS_SAMPLE, 0).repeat(2).astype(np.uint32),
+        flags=genotyped(spec, pedigree).repeat(2) * np.uint32(SAMPLE),
         time=time.repeat(2),
         population=np.zeros(2 * n, np.int32),
         individual=np.arange(n, dtype=np.int32).repeat(2),
@@ -111,7 +110,7 @@ def _segregating_sites(ts: tskit.TreeSequence, min_maf: float) -> np.ndarray:
     """
     sites, nodes = ts.mutations_site, ts.mutations_node
     count = np.zeros(ts.num_mutations, np.int64)
-    starts = np.searchsorted(ts.sites_position[sites], ts.breakpoints(as_array=True))
+    starts = np.searchsorted(ts.sites_position[sites], np.asarray(ts.breakpoints(as_array=True)))
     for tree in ts.trees():
         for mutation in range(starts[tree.index], starts[tree.index + 1]):
             count[mutation] = tree.num_samples(nodes[mutation])
@@ -187,7 +186,7 @@ def assemble(
     """
     if len(pieces) != spec.chromosomes:
         raise BenchError(f"data set {name!r}: {len(pieces)} chromosomes given, {spec.chromosomes} needed")
-    individuals = pedigree[genotyped(spec, pedigree)].reset_index(drop=True)
+    individuals = pedigree.loc[genotyped(spec, pedigree)].reset_index(drop=True)
     panel = [_piece(spec, folder_ / "panel") for folder_ in pieces]
     bed = folder / "genotypes.bed"
     concatenate_beds(bed, panel)
@@ -230,7 +229,7 @@ def _piece(spec: Simulated, prefix: Path) -> PackedGenotypes:
 
 def _fam(individuals: pd.DataFrame) -> pd.DataFrame:
     """One family (PLINK looks for parents inside a family); a parent without genotypes becomes unknown."""
-    known = set(individuals["id"])
+    known = individuals["id"].tolist()
     parents = individuals[["sire", "dam"]].where(individuals[["sire", "dam"]].isin(known), UNKNOWN)
     return pd.DataFrame(
         {

@@ -55,6 +55,11 @@ class Simulated(_Model):
         g = self.genotyped_generations
         if g != "all" and not 1 <= g <= self.generations:
             raise ValueError(f'genotyped_generations: {g} is not "all" or in 1..{self.generations}')
+        if g == "all" and self.n_samples < self.founders + self.generations:
+            raise ValueError(
+                f"n_samples: {self.n_samples} do not hold {self.founders} founders and {self.generations} "
+                "generations; lower founders, or genotype only the last generations"
+            )
         smallest = min(self.generation_sizes())
         if smallest < 2 * self.sires_per_generation:
             raise ValueError(

@@ -4,7 +4,6 @@ The targets are CUDA architectures. A machine without a GPU refuses the kernel f
 refuses it because this version cannot run it.
 """
 
-from pathlib import Path
 
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
@@ -14,7 +13,7 @@ REASON = "gpu_2bit has no GPU code in this version; use a CPU kernel, such as de
 
 
 def prepare(
-    packed: PackedGenotypes, *, dtype: str, library: Path | None = None, threads: int = 1
+    packed: PackedGenotypes, *, dtype: str, target: str, threads: int = 1
 ) -> GenotypeOperator:
     raise BenchError(REASON)
 

@@ -61,6 +61,14 @@ def fastest(drawn: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return best.sort_index()
 
 
+def best_target(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of one target per kernel, data set, dtype and threads: that of the least total time."""
+    by = ["dataset", "kernel", "dtype", "threads"]
+    total = cells.groupby([*by, "target"], as_index=False)["time"].sum()
+    best = total.sort_values("time", kind="stable").drop_duplicates(by)
+    return cells.merge(best[[*by, "target"]], on=[*by, "target"])
+
+
 def speed_up(drawn: pd.DataFrame, baseline: pd.DataFrame, on: Sequence[str] = COMPARABLE) -> list[Interval]:
     """For each cell, time of its baseline over its own; NaN where the baseline has no such cell.
 

@@ -71,6 +71,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "m": ("m", _count),
     "k": ("k", _count),
     "cases": ("cases", _count),
+    "records": ("records", _count),
     "kernel": ("kernel", _plain),
     "target": ("target", _plain),
     "targets": ("targets", _plain),

@@ -11,15 +11,14 @@ SOLVES = [name for name, case in GBLUP.items() if case["role"] == "solve"]
 
 rule gblup_reference:
     input:
-        dataset=lambda w: unless_refused("gblup", w.case, manifest(GBLUP[w.case]["dataset"])),
+        dataset=lambda w: manifest(GBLUP[w.case]["dataset"]),
     output:
         document=f"{RESULTS}/raw/gblup/{{case}}.json",
         reference=f"{RESULTS}/raw/gblup/{{case}}.npz",
     wildcard_constraints:
-        case="|".join(REFERENCES),
+        case=runnable(REFERENCES),
     params:
         case=lambda w: json.dumps(GBLUP[w.case]),
-        refused=lambda w: refusal_option("gblup", w.case),
         dataset=option("--dataset"),
         memory=MEMORY,
         versions=(PROTOCOL, gblup.VERSION),
@@ -29,25 +28,22 @@ rule gblup_reference:
     log:
         f"{RESULTS}/logs/gblup/{{case}}.log",
     shell:
-        "python -m bench run --case {params.case:q} {params.refused} {params.dataset} --reference {output.reference}"
+        "python -m bench run --case {params.case:q} {params.dataset} --reference {output.reference}"
         " --memory {params.memory} --out {output.document} > {log} 2>&1"
 
 
 rule gblup_solve:
     input:
-        dataset=lambda w: unless_refused("gblup", w.case, manifest(GBLUP[w.case]["dataset"])),
-        build=lambda w: unless_refused("gblup", w.case, built(GBLUP[w.case]["kernel"], GBLUP[w.case]["target"])),
-        reference=lambda w: unless_refused(
-            "gblup", w.case, f"{RESULTS}/raw/gblup/{gblup.reference_of(GBLUP[w.case], GBLUP)}.npz"
-        ),
+        dataset=lambda w: manifest(GBLUP[w.case]["dataset"]),
+        build=lambda w: built(GBLUP[w.case]["kernel"], GBLUP[w.case]["target"]),
+        reference=lambda w: f"{RESULTS}/raw/gblup/{gblup.reference_of(GBLUP[w.case], GBLUP)}.npz",
         code=lambda w: kernels.sources(GBLUP[w.case]["kernel"]),
     output:
         f"{RESULTS}/raw/gblup/{{case}}.json",
     wildcard_constraints:
-        case="|".join(SOLVES),
+        case=runnable(SOLVES),
     params:
         case=lambda w: json.dumps(GBLUP[w.case]),
-        refused=lambda w: refusal_option("gblup", w.case),
         dataset=option("--dataset"),
         build=option("--build"),
         reference=option("--reference"),
@@ -59,5 +55,5 @@ rule gblup_solve:
     log:
         f"{RESULTS}/logs/gblup/{{case}}.log",
     shell:
-        "python -m bench run --case {params.case:q} {params.refused} {params.dataset} {params.build}"
+        "python -m bench run --case {params.case:q} {params.dataset} {params.build}"
         " {params.reference} --memory {params.memory} --out {output} > {log} 2>&1"

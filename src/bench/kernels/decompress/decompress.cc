@@ -1,11 +1,11 @@
 // Decompress and multiply, after Vandenplas et al. (2020), doi:10.1186/s12711-020-00543-9.
 //
-// The genotypes stay at 2 bits. A product unpacks a few of them into a tile of reals that fits a cache and
-// multiplies the tile by a register-blocked micro-kernel, so that each unpacked value is used k times.
-// Both directions read the same copy and the same tile order; only what is summed over differs:
-//   matmul   lanes are individuals, the sum runs over SNPs, an element of V is broadcast;
-//   rmatmul  lanes are individuals, the sum runs over individuals, U comes in vectors and the lanes are
-//            added at the end.
+// The genotypes stay at 2 bits. A product unpacks a vector of dosages at a time and multiplies it, while it
+// is in a register, by several columns: out[r] += z[r, d] * x[d] for a vector of output rows r. A tile of
+// codes, the rows of x that it meets and the sums of its output rows fit the first-level cache together.
+// Such a vector must hold one input's codes of consecutive output rows:
+//   matmul   rows are individuals, inputs are SNPs: that is how a .bed file lies;
+//   rmatmul  rows are SNPs, inputs are individuals: 128 SNPs of a panel are transposed first, still at 2 bits.
 // A zero dosage multiplies its input like any other, so NaN and infinity behave as in a dense product.
 #include "gmk.h"
 
@@ -19,27 +19,34 @@
 #include <cstdlib>
 #include <cstring>
 
+// gcc 12's AVX-512 header warns about its own undefined registers.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
 namespace {
 
+// COLUMNS: the most that a micro-kernel takes. HELD: how many vectors of dosages and sums it may keep in
+// registers, by which the rows of a strip are chosen. Zen 4, k = 10: AVX-512 is fastest with one vector of
+// dosages times all columns (0.94 of the FMA peak; two vectors 0.81), AVX2 with two times 5.
 #if defined(__AVX512F__)
-constexpr size_t VECTOR_BYTES = 64;
-constexpr int WIDE_ROWS = 4, WIDE_COLUMNS = 6, NARROW_ROWS = 8, NARROW_COLUMNS = 2;  // 32 registers
-#elif defined(__AVX2__)
-constexpr size_t VECTOR_BYTES = 32;
-constexpr int WIDE_ROWS = 2, WIDE_COLUMNS = 6, NARROW_ROWS = 4, NARROW_COLUMNS = 3;  // 16 registers
-#else
-constexpr size_t VECTOR_BYTES = 0;  // one lane
-constexpr int WIDE_ROWS = 4, WIDE_COLUMNS = 3, NARROW_ROWS = 8, NARROW_COLUMNS = 1;
-#endif
-
-constexpr size_t PANEL = 256;             // individuals of a panel: 64 bytes, one cache line, of each SNP
-constexpr size_t PANEL_BYTES = PANEL / 4;
-constexpr size_t DEPTH = 64;              // matmul: SNPs of a tile
-constexpr size_t SNPS = 16;               // rmatmul: SNPs of a tile
-constexpr size_t TAIL = SNPS * PANEL_BYTES;
-
 template <class real>
-constexpr size_t LANES = VECTOR_BYTES ? VECTOR_BYTES / sizeof(real) : 1;
+constexpr size_t LANES = 64 / sizeof(real);
+constexpr int COLUMNS = 16, HELD = 20;
+#elif defined(__AVX2__)
+template <class real>
+constexpr size_t LANES = 32 / sizeof(real);
+constexpr int COLUMNS = 6, HELD = 14;
+#else  // gcc makes of four lanes what the processor's baseline has
+template <class real>
+constexpr size_t LANES = 4;
+constexpr int COLUMNS = 6, HELD = 7;
+#endif
+constexpr int MOST_VECTORS = HELD >= 16 ? 8 : HELD >= 8 ? 4 : 2;  // of output rows in a strip
+
+constexpr size_t PANEL = 256;  // individuals: 64 bytes, one cache line, of each SNP
+constexpr size_t PANEL_BYTES = PANEL / 4;
+constexpr size_t DEPTH = 256;  // matmul: SNPs between two visits to the sums
+constexpr size_t SNPS = 128;   // rmatmul: SNPs transposed together
+constexpr size_t TAIL = 8;     // bytes after the codes that may be read, and are not used
 
 template <class real>
 struct Vector {
@@ -48,40 +55,28 @@ struct Vector {
 template <class real>
 using Vec = typename Vector<real>::type;
 
-template <class real>
-Vec<real> load(const real* p) {
-    Vec<real> v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
-}
-
-template <class real>
-void store(real* p, Vec<real> v) {
-    std::memcpy(p, &v, sizeof v);
-}
-
 struct Matrix {
     size_t n, m;
     int threads, real;
     uint8_t* codes;  // [panel][SNP][PANEL_BYTES], padding individuals have code 0
 
     size_t panels() const { return (n + PANEL - 1) / PANEL; }
-    // Micro-kernels read whole sets of SNPs and whole words: TAIL bytes after the last row may be read too.
     size_t bytes() const { return panels() * m * PANEL_BYTES + TAIL; }
-    const uint8_t* row(size_t panel, size_t snp) const { return codes + (panel * m + snp) * PANEL_BYTES; }
     size_t individuals(size_t panel) const { return std::min(PANEL, n - panel * PANEL); }
+    uint8_t* row(size_t panel, size_t snp) const { return codes + (panel * m + snp) * PANEL_BYTES; }
 };
 
-// Cache-line aligned memory for `count` items; null when there is none. `count` 0 is allowed.
+// Cache-line aligned memory for `count` items; null when there is none.
 template <class T>
 T* allocate(size_t count) {
-    return static_cast<T*>(std::aligned_alloc(64, std::max<size_t>(64, (count * sizeof(T) + 63) / 64 * 64)));
+    return static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
 }
 
+// decompress: the dosages of the vector of codes that starts at `codes`. May read 8 bytes.
 #if defined(__AVX512F__)
 // A shift brings each lane its code, a permutation looks the dosage up by the lane's lowest bits; the bits
-// above the code belong to the next individuals, so the four dosages are repeated.
-inline Vec<double> decompress(const uint8_t* codes, double) {
+// above the code belong to the next rows, so the four dosages are repeated.
+inline __m512d decompress(const uint8_t* codes, double) {
     const __m512i shifts = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
     const __m512d dosages = _mm512_setr_pd(0, 0, 1, 2, 0, 0, 1, 2);
     long long word;
@@ -89,7 +84,7 @@ inline Vec<double> decompress(const uint8_t* codes, double) {
     return _mm512_permutexvar_pd(_mm512_srlv_epi64(_mm512_set1_epi64(word), shifts), dosages);
 }
 
-inline Vec<float> decompress(const uint8_t* codes, float) {
+inline __m512 decompress(const uint8_t* codes, float) {
     const __m512i shifts = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512 dosages = _mm512_setr_ps(0, 0, 1, 2, 0, 0, 1, 2, 0, 0, 1, 2, 0, 0, 1, 2);
     int word;
@@ -99,7 +94,7 @@ inline Vec<float> decompress(const uint8_t* codes, float) {
 #elif defined(__AVX2__)
 // As with AVX-512, but the permutation of 32-bit lanes makes the upper halves of doubles: 1.0 is 0x3ff00000
 // and 2.0 is 0x40000000, the lower halves are 0. A shift by 32 leaves index 0.
-inline Vec<double> decompress(const uint8_t* codes, double) {
+inline __m256d decompress(const uint8_t* codes, double) {
     const __m256i shifts = _mm256_setr_epi32(32, 0, 32, 2, 32, 4, 32, 6);
     const __m256i dosages = _mm256_setr_epi32(0, 0, 0x3ff00000, 0x40000000, 0, 0, 0x3ff00000, 0x40000000);
     int word;
@@ -108,225 +103,214 @@ inline Vec<double> decompress(const uint8_t* codes, double) {
     return _mm256_castsi256_pd(_mm256_permutevar8x32_epi32(dosages, index));
 }
 
-inline Vec<float> decompress(const uint8_t* codes, float) {
+inline __m256 decompress(const uint8_t* codes, float) {
     const __m256i shifts = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
     const __m256 dosages = _mm256_setr_ps(0, 0, 1, 2, 0, 0, 1, 2);
     int word;
     std::memcpy(&word, codes, sizeof word);
     return _mm256_permutevar8x32_ps(dosages, _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts));
 }
-#endif
-
-// The dosages of vector `i` of a row of codes. Reads up to 8 bytes from its first code on.
-template <class real>
-inline Vec<real> dosages(const uint8_t* codes, size_t i) {
-#if defined(__AVX2__)
-    return decompress(codes + i * LANES<real> / 4, real());
 #else
-    constexpr real dosage[4] = {0, 0, 1, 2};
-    return Vec<real>{dosage[codes[i / 4] >> 2 * (i % 4) & 3]};
+// The four dosages of every byte.
+template <class real>
+struct Dosages {
+    Vec<real> of_byte[256];
+    Dosages() {
+        for (int byte = 0; byte < 256; byte++)
+            for (int i = 0; i < 4; i++) of_byte[byte][i] = std::max(0, (byte >> 2 * i & 3) - 1);
+    }
+};
+template <class real>
+const Dosages<real> DOSAGES;
+
+template <class real>
+inline Vec<real> decompress(const uint8_t* codes, real) {
+    return DOSAGES<real>.of_byte[*codes];
+}
 #endif
-}
 
-// Where a micro-kernel takes its dosages from: a tile of unpacked rows, or, when they are used only once,
-// the codes themselves. Rows lie `stride` items apart.
-template <class real>
-struct Tile {
-    const real* at;
-    size_t stride;
-    Vec<real> vector(size_t row, size_t i) const { return load(at + row * stride + i * LANES<real>); }
-};
-
-template <class real>
-struct Packed {
+// Where the codes of input d and vector r of the output rows start: codes + d * input + r * vector.
+struct Codes {
     const uint8_t* at;
-    Vec<real> vector(size_t row, size_t i) const { return dosages<real>(at + row * PANEL_BYTES, i); }
+    size_t input, vector;
 };
 
-template <class real>
-void decompress_row(const uint8_t* codes, size_t vectors, real* out) {
-    for (size_t i = 0; i < vectors; i++) store(out + i * LANES<real>, dosages<real>(codes, i));
-}
-
-// acc[c][r] += sum over SNPs j of z[j][r] * v[j][c]; r counts vectors.
-template <class real, int R, int C, class Source>
-void multiply(Source source, size_t depth, const real* v, size_t k, real* acc) {
-    constexpr size_t W = LANES<real>;
+// sums[c][r] += z[r, d] * x[d * step + c] over d = 0 .. count-1, for R vectors of rows and C columns.
+template <class real, int R, int C>
+void multiply(Codes codes, size_t count, const real* x, size_t step, Vec<real>* sums) {
     Vec<real> sum[C][R];
+#pragma GCC unroll 16
     for (int c = 0; c < C; c++)
-        for (int r = 0; r < R; r++) sum[c][r] = load(acc + (c * R + r) * W);
-    for (size_t j = 0; j < depth; j++) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) sum[c][r] = sums[c * R + r];
+    for (size_t d = 0; d < count; d++) {
         Vec<real> z[R];
-        for (int r = 0; r < R; r++) z[r] = source.vector(j, r);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) z[r] = decompress(codes.at + d * codes.input + r * codes.vector, real());
+#pragma GCC unroll 16
         for (int c = 0; c < C; c++)
-            for (int r = 0; r < R; r++) sum[c][r] += z[r] * v[j * k + c];
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r++) sum[c][r] += z[r] * x[d * step + c];
     }
+#pragma GCC unroll 16
     for (int c = 0; c < C; c++)
-        for (int r = 0; r < R; r++) store(acc + (c * R + r) * W, sum[c][r]);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) sums[c * R + r] = sum[c][r];
 }
 
-// acc[s][c] += sum over vectors i of z[s][i] * u[i][c]; k columns lie between acc[s] and acc[s + 1].
-template <class real, int S, int C, class Source>
-void multiply_transposed(Source source, size_t depth, const real* u, size_t k, real* acc) {
-    constexpr size_t W = LANES<real>;
-    Vec<real> sum[S][C];
-    for (int s = 0; s < S; s++)
-        for (int c = 0; c < C; c++) sum[s][c] = load(acc + (s * k + c) * W);
-    for (size_t i = 0; i < depth; i++) {
-        Vec<real> x[C];
-        for (int c = 0; c < C; c++) x[c] = load(u + (i * C + c) * W);
-        for (int s = 0; s < S; s++) {
-            const Vec<real> z = source.vector(s, i);
-            for (int c = 0; c < C; c++) sum[s][c] += z * x[c];
-        }
-    }
-    for (int s = 0; s < S; s++)
-        for (int c = 0; c < C; c++) store(acc + (s * k + c) * W, sum[s][c]);
-}
+// The micro-kernels for R vectors of rows, by number of columns: columns<real, R>[C].
+template <class real, int R>
+struct Columns {
+    static constexpr int MOST = std::min(HELD / R - 1, COLUMNS);
+    std::array<void (*)(Codes, size_t, const real*, size_t, Vec<real>*), MOST + 1> kernel{};
 
-// The micro-kernels of one number of rows, indexed by the number of columns.
-template <class real, int R, int C_MAX, class Source>
-struct Kernels {
-    using Multiply = void (*)(Source, size_t, const real*, size_t, real*);
-    std::array<Multiply, C_MAX + 1> forward{}, transposed{};
-
-    constexpr Kernels() { fill<C_MAX>(); }
     template <int C>
     constexpr void fill() {
-        forward[C] = multiply<real, R, C, Source>;
-        transposed[C] = multiply_transposed<real, R, C, Source>;
+        kernel[C] = multiply<real, R, C>;
         if constexpr (C > 1) fill<C - 1>();
     }
+    constexpr Columns() { fill<MOST>(); }
 };
 
-// How a product with k columns is cut: R vectors of rows or R SNPs, by near-equal groups of up to C columns.
-template <class T, int R, int C>
-struct Shape {
-    using real = T;
-    static constexpr size_t rows = R;
-    static constexpr Kernels<T, R, C, Tile<T>> tiled{};
-    static constexpr Kernels<T, R, C, Packed<T>> packed{};
+// Columns are taken in near-equal groups of at most COLUMNS.
+inline size_t groups(size_t k) { return (k + COLUMNS - 1) / COLUMNS; }
 
-    // Calls f(first column, number of columns).
-    template <class F>
-    static void groups(size_t k, F f) {
-        const size_t count = (k + C - 1) / C;
-        for (size_t g = 0; g < count; g++) f(g * k / count, (g + 1) * k / count - g * k / count);
+// sums [column][vector] of one strip of R vectors of rows, for all k columns.
+template <class real, int R>
+void multiply_strip(Codes codes, size_t count, const real* x, size_t k, size_t step, Vec<real>* sums) {
+    static constexpr Columns<real, R> columns;
+    for (size_t g = 0, first = 0; g < groups(k); g++) {
+        const size_t next = (g + 1) * k / groups(k);
+        columns.kernel[next - first](codes, count, x + first, step, sums + first * R);
+        first = next;
     }
-    static bool once(size_t k) { return k <= C; }
-};
+}
 
-template <class S, class real = typename S::real>
-void matmul_panel(const Matrix& z, size_t panel, const real* v, size_t k, real* out, real* work) {
-    constexpr size_t ROWS = S::rows * LANES<real>;
-    const size_t individuals = z.individuals(panel), strips = (individuals + ROWS - 1) / ROWS;
-    real *tile = work, *acc = work + DEPTH * ROWS;  // acc [strip][column][row]
-    std::fill_n(acc, strips * ROWS * k, real(0));
-    for (size_t j = 0; j < z.m; j += DEPTH) {
-        const size_t depth = std::min(DEPTH, z.m - j);
-        for (size_t strip = 0; strip < strips; strip++) {
-            const uint8_t* codes = z.row(panel, j) + strip * ROWS / 4;
-            if (S::once(k)) {
-                S::packed.forward[k](Packed<real>{codes}, depth, v + j * k, k, acc + strip * k * ROWS);
-                continue;
-            }
-            for (size_t d = 0; d < depth; d++) decompress_row(codes + d * PANEL_BYTES, S::rows, tile + d * ROWS);
-            S::groups(k, [&](size_t c, size_t columns) {
-                S::tiled.forward[columns](Tile<real>{tile, ROWS}, depth, v + j * k + c, k,
-                                          acc + (strip * k + c) * ROWS);
-            });
-        }
-    }
-    for (size_t i = 0; i < individuals; i++)
+// out (rows, k) = the sums [strip][column][vector][lane] of its rows.
+template <class real, int R>
+void put(const Vec<real>* sums, size_t rows, size_t k, real* out) {
+    constexpr size_t ROWS = R * LANES<real>;
+    for (size_t i = 0; i < rows; i++)
         for (size_t c = 0; c < k; c++)
-            out[(panel * PANEL + i) * k + c] = acc[(i / ROWS * k + c) * ROWS + i % ROWS];
+            out[i * k + c] = sums[(i / ROWS * k + c) * R + i % ROWS / LANES<real>][i % LANES<real>];
 }
 
-// U as [panel][column group][vector of individuals][column][lane], padding individuals 0.
-template <class S, class real = typename S::real>
-void pack_panel(const Matrix& z, size_t panel, const real* u, size_t k, real* packed) {
-    constexpr size_t W = LANES<real>;
-    const size_t individuals = z.individuals(panel);
-    S::groups(k, [&](size_t c0, size_t columns) {
-        real* group = packed + (panel * k + c0) * PANEL;
-        for (size_t i = 0; i < PANEL; i++)
-            for (size_t c = 0; c < columns; c++)
-                group[(i / W * columns + c) * W + i % W] =
-                    i < individuals ? u[(panel * PANEL + i) * k + c0 + c] : real(0);
-    });
+// What one thread needs: the sums of PANEL or SNPS rows, and a transposed tile.
+template <class real>
+struct Work {
+    uint8_t* tile;
+    Vec<real>* sums;
+
+    static size_t bytes(size_t k) { return SNPS * PANEL_BYTES + 64 + PANEL * k * sizeof(real); }
+    Work(uint8_t* memory) : tile(memory), sums(reinterpret_cast<Vec<real>*>(memory + SNPS * PANEL_BYTES + 64)) {}
+};
+
+template <class real, int R>
+void matmul_panel(const Matrix& z, size_t panel, const real* v, size_t k, real* out, Work<real> work) {
+    constexpr size_t ROWS = R * LANES<real>;
+    const size_t individuals = z.individuals(panel), strips = (individuals + ROWS - 1) / ROWS;
+    std::fill_n(work.sums, strips * k * R, Vec<real>{});
+    for (size_t j = 0; j < z.m; j += DEPTH)
+        for (size_t strip = 0; strip < strips; strip++)
+            multiply_strip<real, R>({z.row(panel, j) + strip * ROWS / 4, PANEL_BYTES, LANES<real> / 4},
+                                    std::min(DEPTH, z.m - j), v + j * k, k, k, work.sums + strip * k * R);
+    put<real, R>(work.sums, individuals, k, out + panel * PANEL * k);
 }
 
-template <class S, class real = typename S::real>
-void rmatmul_snps(const Matrix& z, size_t j, const real* packed, size_t k, real* out, real* work) {
-    constexpr size_t W = LANES<real>;
-    const size_t snps = std::min(SNPS, z.m - j);
-    real *tile = work, *acc = work + SNPS * PANEL;  // acc [SNP][column][lane]
-    std::fill_n(acc, SNPS * k * W, real(0));
-    for (size_t panel = 0; panel < z.panels(); panel++) {
-        const size_t depth = (z.individuals(panel) + W - 1) / W;
-        const real* u = packed + panel * k * PANEL;
-        if (S::once(k)) {
-            for (size_t s = 0; s < snps; s += S::rows)
-                S::packed.transposed[k](Packed<real>{z.row(panel, j + s)}, depth, u, k, acc + s * k * W);
-            continue;
+// out [b][line] = lines [line][b], b < PANEL_BYTES: halves are merged until one sequence is left.
+template <size_t COUNT>
+void interleave(const uint8_t* lines, uint8_t* out) {
+    typedef uint8_t bytes16 __attribute__((vector_size(16)));
+    constexpr size_t BYTES = COUNT * PANEL_BYTES;
+    alignas(64) uint8_t buffer[2][BYTES];
+    const uint8_t* from = lines;
+    // A perfect shuffle of the sequence's two halves moves line number bits into the position's low bits.
+    for (size_t step = 1, b = 0; step < COUNT; step *= 2, b ^= 1) {
+        uint8_t* to = step * 2 == COUNT ? out : buffer[b];
+        for (size_t i = 0; i < BYTES / 2; i += 16) {
+            bytes16 low, high;
+            std::memcpy(&low, from + i, 16);
+            std::memcpy(&high, from + BYTES / 2 + i, 16);
+            const bytes16 first = __builtin_shuffle(
+                low, high, bytes16{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
+            const bytes16 second = __builtin_shuffle(
+                low, high, bytes16{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+            std::memcpy(to + 2 * i, &first, 16);
+            std::memcpy(to + 2 * i + 16, &second, 16);
         }
-        for (size_t s = 0; s < SNPS; s++) decompress_row(z.row(panel, j + s), depth, tile + s * PANEL);
-        S::groups(k, [&](size_t c, size_t columns) {
-            for (size_t s = 0; s < snps; s += S::rows)
-                S::tiled.transposed[columns](Tile<real>{tile + s * PANEL, PANEL}, depth, u + c * PANEL, k,
-                                             acc + (s * k + c) * W);
-        });
+        from = to;
     }
-    for (size_t s = 0; s < snps; s++)
-        for (size_t c = 0; c < k; c++) {
-            real sum = 0;
-            for (size_t lane = 0; lane < W; lane++) sum += acc[(s * k + c) * W + lane];
-            out[(j + s) * k + c] = sum;
-        }
 }
 
-template <class S, class real = typename S::real>
-int matmul(const Matrix& z, const real* v, size_t k, real* out) {
-    const size_t each = (DEPTH * S::rows * LANES<real> + PANEL * k + 63) / 64 * 64;
-    real* work = allocate<real>(each * z.threads);
-    if (!work) return 1;
+// tile [vector of SNPs][individual] = the codes of the vector's SNPs, LANES / 4 bytes; 0 past the last SNP.
+// Four SNPs are read as words of one cache line and their 4 x 4 blocks of codes transposed in place, so that
+// byte i / 4 of line i % 4 holds the four SNPs of individual i; then those bytes are brought together.
+template <class real>
+void transpose(const Matrix& z, size_t panel, size_t j, size_t snps, uint8_t* tile) {
+    typedef uint64_t line __attribute__((vector_size(PANEL_BYTES)));
+    constexpr size_t BYTES = LANES<real> / 4;
+    const auto swap = [](line& a, line& b, int shift, uint64_t mask) {
+        const line t = ((a >> shift) ^ b) & mask;
+        b ^= t;
+        a ^= t << shift;
+    };
+    for (size_t s = 0; s < snps; s += LANES<real>, tile += PANEL * BYTES) {
+        alignas(64) uint8_t quads[4][BYTES][PANEL_BYTES];  // [individual % 4][SNPs 4q .. 4q + 3]
+        for (size_t q = 0; q < BYTES; q++) {
+            line snp[4] = {};
+            for (size_t i = 0, first = j + s + 4 * q; i < 4 && first + i < z.m; i++)
+                std::memcpy(&snp[i], z.row(panel, first + i), sizeof(line));
+            swap(snp[0], snp[1], 2, 0x3333333333333333);
+            swap(snp[2], snp[3], 2, 0x3333333333333333);
+            swap(snp[0], snp[2], 4, 0x0f0f0f0f0f0f0f0f);
+            swap(snp[1], snp[3], 4, 0x0f0f0f0f0f0f0f0f);
+            for (size_t i = 0; i < 4; i++) std::memcpy(quads[i][q], &snp[i], sizeof(line));
+        }
+        interleave<4 * BYTES>(quads[0][0], tile);
+    }
+}
+
+template <class real, int R>
+void rmatmul_snps(const Matrix& z, size_t j, const real* u, size_t k, real* out, Work<real> work) {
+    constexpr size_t ROWS = R * LANES<real>, BYTES = LANES<real> / 4;
+    const size_t strips = (std::min(SNPS, z.m - j) + ROWS - 1) / ROWS;
+    std::fill_n(work.sums, strips * k * R, Vec<real>{});
+    for (size_t panel = 0; panel < z.panels(); panel++) {
+        transpose<real>(z, panel, j, strips * ROWS, work.tile);
+        for (size_t strip = 0; strip < strips; strip++)
+            multiply_strip<real, R>({work.tile + strip * R * PANEL * BYTES, BYTES, PANEL * BYTES},
+                                    z.individuals(panel), u + panel * PANEL * k, k, k, work.sums + strip * k * R);
+    }
+    put<real, R>(work.sums, std::min(SNPS, z.m - j), k, out + j * k);
+}
+
+template <class real, int R>
+int product(const Matrix& z, const real* x, size_t k, real* out, bool transposed) {
+    const size_t each = (Work<real>::bytes(k) + 63) / 64 * 64;
+    auto* memory = allocate<uint8_t>(each * z.threads);
+    if (!memory) return 1;
 #pragma omp parallel num_threads(z.threads)
     {
-        real* mine = work + each * omp_get_thread_num();
+        const Work<real> work(memory + each * omp_get_thread_num());
+        if (transposed) {
 #pragma omp for schedule(dynamic)
-        for (size_t panel = 0; panel < z.panels(); panel++) matmul_panel<S>(z, panel, v, k, out, mine);
+            for (size_t j = 0; j < z.m; j += SNPS) rmatmul_snps<real, R>(z, j, x, k, out, work);
+        } else {
+#pragma omp for schedule(dynamic)
+            for (size_t panel = 0; panel < z.panels(); panel++) matmul_panel<real, R>(z, panel, x, k, out, work);
+        }
     }
-    std::free(work);
+    std::free(memory);
     return 0;
 }
 
-template <class S, class real = typename S::real>
-int rmatmul(const Matrix& z, const real* u, size_t k, real* out) {
-    const size_t each = (SNPS * (PANEL + k * LANES<real>) + 63) / 64 * 64;
-    real *packed = allocate<real>(z.panels() * PANEL * k), *work = allocate<real>(each * z.threads);
-    if (packed && work) {
-#pragma omp parallel num_threads(z.threads)
-        {
-            real* mine = work + each * omp_get_thread_num();
-#pragma omp for
-            for (size_t panel = 0; panel < z.panels(); panel++) pack_panel<S>(z, panel, u, k, packed);
-#pragma omp for schedule(dynamic)
-            for (size_t j = 0; j < z.m; j += SNPS) rmatmul_snps<S>(z, j, packed, k, out, mine);
-        }
-    }
-    const int failed = !packed || !work;
-    std::free(packed);
-    std::free(work);
-    return failed;
-}
-
-template <class real>
+// Takes the most vectors of rows that the largest group of columns leaves registers for.
+template <class real, int R = MOST_VECTORS>
 int product(const Matrix& z, const void* x, size_t k, void* out, bool transposed) {
-    using Narrow = Shape<real, NARROW_ROWS, NARROW_COLUMNS>;
-    using Wide = Shape<real, WIDE_ROWS, WIDE_COLUMNS>;
-    const auto function = k <= NARROW_COLUMNS ? transposed ? rmatmul<Narrow> : matmul<Narrow>
-                                              : transposed ? rmatmul<Wide> : matmul<Wide>;
-    return function(z, static_cast<const real*>(x), k, static_cast<real*>(out));
+    const size_t widest = (k + groups(k) - 1) / groups(k);
+    if constexpr (R > 1)
+        if (R * (widest + 1) > HELD) return product<real, R / 2>(z, x, k, out, transposed);
+    return product<real, R>(z, static_cast<const real*>(x), k, static_cast<real*>(out), transposed);
 }
 
 }  // namespace
@@ -342,13 +326,12 @@ void* gmk_prepare(const uint8_t* bed, size_t stride, size_t n, size_t m, int thr
         std::free(z);
         return nullptr;
     }
-    std::memset(z->codes + z->bytes() - TAIL, 0, TAIL);
 #pragma omp parallel for num_threads(threads)
     for (size_t panel = 0; panel < z->panels(); panel++) {
         const size_t individuals = z->individuals(panel), bytes = (individuals + 3) / 4;
         const uint8_t last = 0xff >> 2 * (4 * bytes - individuals);  // padding codes of the last byte go
         for (size_t j = 0; j < m; j++) {
-            uint8_t* row = z->codes + (panel * m + j) * PANEL_BYTES;
+            uint8_t* row = z->row(panel, j);
             std::memcpy(row, bed + j * stride + panel * PANEL_BYTES, bytes);
             std::memset(row + bytes, 0, PANEL_BYTES - bytes);
             row[bytes - 1] &= last;

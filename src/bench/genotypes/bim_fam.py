@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
 
 BIM_COLUMNS = ("chromosome", "snp", "cm", "bp", "allele1", "allele2")
 FAM_COLUMNS = ("family", "id", "sire", "dam", "sex", "phenotype")
+MAX_POSITION = 2**31 - 1  # PLINK's own limit
 
 
 def read_bim(path: Path) -> pd.DataFrame:
@@ -18,8 +21,8 @@ def read_bim(path: Path) -> pd.DataFrame:
     BenchError names the line that has another number of columns or a position that is no number.
     """
     frame = _read_columns(path, BIM_COLUMNS, "SNP")
-    for column, kind in (("cm", "float64"), ("bp", "int64")):
-        frame[column] = _numbers(path, frame[column], column, kind)
+    for column, whole in (("cm", False), ("bp", True)):
+        frame[column] = _numbers(path, frame[column].tolist(), column, whole=whole)
     return frame
 
 
@@ -56,20 +59,31 @@ def _read_columns(path: Path, columns: tuple[str, ...], item: str) -> pd.DataFra
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file, without blank ones at its end."""
+    """The lines of a UTF-8 text file without their ends, and without blank ones at its end."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BenchError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from None
     except OSError as error:
         raise BenchError(f"{path}: cannot be read ({error.strerror})") from None
-    return text.rstrip().splitlines() if text.strip() else []
+    return text.rstrip().split("\n") if text.strip() else []
 
 
-def _numbers(path: Path, values: pd.Series, column: str, kind: str) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce")
-    bad = ~numbers.between(-(2**53), 2**53) | ((numbers % 1 != 0) if kind == "int64" else False)
-    if bad.any():
-        line = int(bad.to_numpy().argmax())
-        raise BenchError(f"{path}: line {line + 1}: {column} is {values[line]!r}, a number was needed")
-    return numbers.astype(kind)
+def finite(text: str) -> float | None:
+    """The finite number that `text` spells; None if it spells none (unlike Python, 1_000 is none)."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
+
+
+def _numbers(path: Path, texts: list[str], column: str, *, whole: bool) -> np.ndarray:
+    values = np.empty(len(texts), np.int64 if whole else float)
+    for line, text in enumerate(texts, start=1):
+        value = finite(text)
+        if value is None or (whole and (value % 1 or abs(value) > MAX_POSITION)):
+            need = "a whole number" if whole else "a number"
+            raise BenchError(f"{path}: line {line}: {column} is {text!r}, {need} was needed")
+        values[line - 1] = value
+    return values

@@ -1,0 +1,83 @@
+# make        the environment, the main job, and where its report is
+# make test   all tests, linters and type checks
+# Everything installed goes to .venv, everything computed to results/.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+PROFILE ?= profiles/default
+CONFIG ?=
+SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
+# Where the chosen configuration puts its results.
+RESULTS = $(shell $(BIN)/python -m bench config results $(if $(CONFIG),--configfile $(CONFIG)) 2>/dev/null)
+
+.PHONY: run report test lint environment test-environment lock clean help
+.DEFAULT_GOAL := run
+
+run: environment
+	@mkdir -p results
+	@status=0; $(SNAKEMAKE) --quiet rules || status=$$?; \
+	$(MAKE) --no-print-directory report; \
+	exit $$status
+
+# The report is drawn again only when the measurements, tables or figures are newer.
+report: environment
+	@set -e; results="$(RESULTS)"; \
+	if [ ! -e "$$results/measurements.parquet" ]; then \
+	  echo "no measurements in $$results yet: see the messages above and $$results/logs"; exit 1; fi; \
+	if [ ! -e "$$results/report.html" ] || [ -n "$$(find $$results/tables $$results/figures workflow/report -newer $$results/report.html -type f -print -quit)" ]; then \
+	  $(SNAKEMAKE) --quiet all --report $$results/report.html; fi; \
+	$(BIN)/python -m bench summary --measurements $$results/measurements.parquet; \
+	echo; echo "report: $$results/report.html"
+
+help:
+	@sed -n '1,3s/^# //p' $(MAKEFILE_LIST)
+
+environment: $(VENV)/.run-installed
+test-environment: $(VENV)/.test-installed
+
+# A lock is installed with hashes checked; the package itself is linked, so that edits count at once.
+ifeq ($(UV),)
+make_venv = $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+else
+make_venv = $(UV) venv --quiet --python $(PYTHON) $(VENV)
+install = $(UV) pip install --quiet --python $(BIN)/python
+endif
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
+	$(make_venv)
+
+$(VENV)/.run-installed: envs/run.txt envs/build.txt pyproject.toml | $(BIN)/python
+	$(install) --require-hashes -r envs/build.txt
+	$(install) --require-hashes -r envs/run.txt
+	$(install) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test-installed: envs/test.txt $(VENV)/.run-installed
+	$(install) --require-hashes -r envs/test.txt
+	@touch $@
+
+test: test-environment lint
+	$(BIN)/python -m pytest
+
+lint: test-environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/basedpyright
+	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint --quiet all
+
+# Resolve the dependencies anew (needs uv).
+lock:
+	for extra in run test; do \
+	  uv pip compile pyproject.toml $$([ $$extra = test ] && echo --extra test) --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-header -o envs/$$extra.txt; done
+	printf 'setuptools>=80\nwheel\n' | uv pip compile - --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --no-header -o envs/build.txt
+
+clean:
+	rm -rf results/main results/smoke results/real .snakemake

@@ -1,0 +1,77 @@
+"""How well GBLUP predicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.figures import style
+from bench.tables import _cells
+
+TITLE = "Predictive ability, accuracy and reliability"
+CAPTION = (
+    "Predictive ability: correlation of phenotype and prediction in individuals whose fold was left out, pooled over "
+    "folds (large) and within each fold (small, grey). Accuracy: correlation of EBVs with true breeding values, where "
+    "the data are simulated; every individual with its own record in the model. Reliability: 1 − PEV/(Gᵢᵢσ²ᵤ), mean "
+    "over individuals with the smallest and largest as a line. A row per data set and trait; what is missing was not "
+    "computed at this size or is not known for real data."
+)
+PANELS = {
+    "predictive_ability": "predictive ability",
+    "accuracy": "accuracy of EBVs",
+    "reliability_mean": "reliability",
+}
+LOOKS = {"vanraden1": style.Look("#0072B2", "o"), "standardised": style.Look("#D55E00", "s")}
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """A panel per quantity, a row per data set and trait, a colour per relationship."""
+    rows = _cells.ok(frame, "gblup")
+    rows = rows[(rows["solver"] == "cholesky")]
+    if not rows["metric"].isin(PANELS).any():
+        return style.nothing(frame, "gblup", "no GBLUP reference finished")
+    lines = rows[["dataset", "trait"]].drop_duplicates().sort_values(["dataset", "trait"], ignore_index=True)
+    relationships = sorted(rows["relationship"].unique())
+    with style.paper():
+        figure, axes = style.panels(1, len(PANELS), row_height=0.5 + 0.24 * len(lines), extra=0.5, sharey=True)
+        for at, (metric, title) in zip(axes[0], PANELS.items(), strict=True):
+            style.name_panel(at, title)
+            for i, relationship in enumerate(relationships):
+                shift = 0.3 * (i - (len(relationships) - 1) / 2) / max(len(relationships) - 1, 1)
+                _points(at, rows[rows["relationship"] == relationship], metric, lines, shift)
+            _frame(at, lines)
+        handles = [Line2D([], [], color=_look(r).colour, marker=_look(r).marker, ls="", label=r) for r in relationships]
+        fold = Line2D([], [], color=style.GREY, marker="|", ls="", label="single fold")
+        extent = Line2D([], [], color=style.GREY, lw=0.8, label="smallest to largest")
+        style.legend(figure, [*handles, fold, extent])
+    return figure
+
+
+def _look(relationship: str) -> style.Look:
+    return LOOKS.get(relationship) or style.look(relationship)
+
+
+def _points(at: Axes, rows: pd.DataFrame, metric: str, lines: pd.DataFrame, shift: float) -> None:
+    colour, marker = _look(rows["relationship"].iloc[0])
+    for y, line in enumerate(lines.itertuples(index=False)):
+        here = rows[(rows["dataset"] == line.dataset) & (rows["trait"] == line.trait)]
+        values = here.set_index("metric")["value"]
+        if metric == "predictive_ability" and "predictive_ability_fold" in values:
+            folds = np.atleast_1d(values["predictive_ability_fold"])
+            at.plot(folds, np.full(len(folds), y + shift), "|", color=style.GREY, ms=5, zorder=2)
+        if metric == "reliability_mean" and {"reliability_min", "reliability_max"} <= set(values.index):
+            at.plot(values[["reliability_min", "reliability_max"]], [y + shift] * 2, color=style.GREY, lw=0.8)
+        if metric in values:
+            at.plot(values[metric], y + shift, color=colour, marker=marker, ls="", zorder=3)
+
+
+def _frame(at: Axes, lines: pd.DataFrame) -> None:
+    at.set_yticks(range(len(lines)), [f"{line.dataset} · {line.trait}" for line in lines.itertuples()])
+    at.set_ylim(len(lines) - 0.5, -0.5)
+    at.tick_params(axis="y", length=0)
+    at.grid(axis="both", color=style.LIGHT, lw=0.5)
+    at.set_axisbelow(True)
+    at.set_xlim(min(0.0, at.get_xlim()[0]), 1.0)

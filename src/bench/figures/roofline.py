@@ -1,0 +1,93 @@
+"""Rates against what the machine allows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.figures import style
+from bench.tables import _cells
+
+TITLE = "Rate against the roofline"
+CAPTION = (
+    "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a kernel "
+    "stores them: 4k for 2 bits a genotype, k/8 and k/4 for dense float64 and float32. Along a line k "
+    "rises from left to right, written beside the fastest kernel on packed and on dense genotypes; filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the "
+    "FMA peak and of the read bandwidth times the intensity, both measured in the same sessions at the same number of "
+    "threads. A kernel that looks sums up may lie above the FMA peak. Of each kernel the target with the least total "
+    "time in the panel is drawn. A column per dtype and number of threads, a row per data set."
+)
+DENSE_FROM = 1.0  # bytes per genotype from which a kernel's matrix counts as dense, not packed
+PACKED_BYTES = 0.25
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """A panel per data set × (dtype, threads)."""
+    cells = _cells.best_target(_cells.cells(frame, "products"))
+    if cells.empty:
+        return style.nothing(frame, "products", "no product was timed")
+    cells = cells.assign(intensity=_intensity(frame, cells))
+    datasets = cells["dataset"].unique()
+    columns = cells[["dtype", "threads"]].drop_duplicates().sort_values(["dtype", "threads"], ascending=[False, True])
+    with style.paper():
+        figure, axes = style.panels(len(datasets), len(columns), row_height=2.0, sharex=True, sharey=True)
+        for line, dataset in zip(axes, datasets, strict=True):
+            for at, (dtype, threads) in zip(line, columns.itertuples(index=False), strict=True):
+                here = cells[
+                    (cells["dataset"] == dataset) & (cells["dtype"] == dtype) & (cells["threads"] == threads)
+                ]
+                style.name_panel(at, f"{dataset}\n{style.DTYPES.get(dtype, dtype)}, {style.threads(threads)}")
+                _panel(at, here, xs=(cells["intensity"].min(), cells["intensity"].max()))
+        ceilings = cells[["fma_peak", "rate"]].max(axis=1) / 1e9
+        for at in axes.flat:
+            style.log_axis(at, "x", cells["intensity"], pad=2)
+            style.log_axis(at, "y", [*(cells["rate"] / 1e9), *ceilings], pad=1.8)
+        for at in axes[-1]:
+            at.set_xlabel("multiply-adds per byte")
+        figure.supylabel("rate (10⁹ multiply-adds per second)", fontsize=8)
+        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(),
+                              Line2D([], [], color=style.GREY, lw=0.9, label="roof: bandwidth, FMA peak")])  # fmt: skip
+    return figure
+
+
+def _intensity(frame: pd.DataFrame, cells: pd.DataFrame) -> np.ndarray:
+    """k over the bytes per genotype: what a dense kernel holds, 1/4 for packed ones."""
+    rows = _cells.ok(frame, "products")
+    held = cells["case"].map(_cells.session_median(rows, "bytes_held")).astype(float)
+    per_genotype = held / (cells["n"] * cells["m"]).astype(float)
+    itemsize = cells["dtype"].str[1:].astype(float)
+    return (cells["k"].astype(float) / np.where(per_genotype >= DENSE_FROM, itemsize, PACKED_BYTES)).to_numpy()
+
+
+def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
+    if cells.empty:
+        return
+    peak, bandwidth = cells["fma_peak"].median(), cells["read_peak"].median()
+    if np.isfinite(peak):
+        x = np.geomspace(xs[0] / 4, xs[1] * 4, 200)
+        at.plot(x, np.fmin(peak, bandwidth * x) / 1e9, color=style.GREY, lw=0.9, zorder=1)
+    for cell in _named(cells).itertuples():
+        at.annotate(
+            f"{cell.k}", (cell.intensity, cell.rate / 1e9), (-5, 2), textcoords="offset points", ha="right",
+            fontsize=7, color=style.look(cell.kernel).colour,
+        )  # fmt: skip
+    for kernel in style.ordered(cells["kernel"]):
+        colour, marker = style.look(kernel)
+        for direction in style.DIRECTIONS:
+            of = cells[(cells["kernel"] == kernel) & (cells["direction"] == direction)].sort_values("k")
+            filled = direction == "matmul"
+            at.plot(
+                of["intensity"].astype(float), of["rate"] / 1e9, color=colour, marker=marker,
+                ls="-" if filled else "--", mfc=colour if filled else "white", ms=4, lw=0.8, zorder=3,
+            )  # fmt: skip
+
+
+def _named(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells whose k is written beside them: of the fastest kernel on packed and on dense genotypes."""
+    forward = cells[cells["direction"] == "rmatmul"]
+    dense = forward["intensity"] < forward["k"].astype(float) / PACKED_BYTES
+    best = forward.groupby(dense)["rate"].idxmax()
+    return forward[forward["kernel"].isin(cells.loc[best, "kernel"])]

@@ -1,0 +1,177 @@
+"""Result documents with round figures: what a run would write, without running anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from bench.collect import collect
+from bench.record import Document
+
+PEAK = {"f8": 60e9, "f4": 120e9}  # multiply-adds per second and thread
+READ = 40e9
+SIZES = {"cattle": (4100, 20000), "pigs": (15000, 10000)}
+# share of the FMA peak at k = 10; rates fall to a quarter at k = 1
+SHARE = {
+    ("dense_blas", "openblas"): 0.125,
+    ("dense_blas", "mkl"): 0.15,
+    ("decompress", "scalar"): 0.2,
+    ("decompress", "avx512"): 0.6,
+    ("five_codes", "scalar"): 0.4,
+    ("five_codes", "avx2"): 0.75,
+    ("numba_unpack", "numba"): 0.1,
+}
+WOBBLE = (1.0, 1.02, 0.98, 1.05, 0.99, 1.01, 1.0)  # median 1
+PROVENANCE = {"commit": "c0ffee", "dirty": False, "protocol": 1, "version": 1, "host": "here", "cores": 2}
+
+
+def product_rate(kernel: str, target: str, dtype: str, threads: int, k: int) -> float:
+    share = SHARE[kernel, target] * (0.25 if k == 1 else 1.0)
+    return share * PEAK[dtype] * threads * (1.2 if kernel == "five_codes" and k == 32 else 1.0)
+
+
+def products_document(
+    dataset: str, kernel: str, target: str, dtype: str, threads: int, *, samples: int | None = None
+) -> Document:
+    n, m = SIZES[dataset]
+    experiment = "scaling" if samples else "products"
+    identity = {"experiment": experiment, "dataset": dataset, "n": samples or n, "m": m, "missing_rate": 0.0}
+    identity |= {"samples": samples} if samples else {}
+    doc = Document(
+        identity | {"kernel": kernel, "target": target, "dtype": dtype, "threads": threads, "seed": 1}, PROVENANCE
+    )
+    n = samples or n
+    per_genotype = {"dense_blas": int(dtype[1:]), "five_codes": 0.4}.get(kernel, 0.25)
+    doc.add("prepare_time", 0.5, "s", phase="prepare")
+    doc.add("bytes_held", n * m * per_genotype, "B", phase="memory")
+    doc.add("peak_rss", 1e9, "B", phase="memory")
+    for k in (1, 10, 32):
+        for direction, factor in (("matmul", 1.0), ("rmatmul", 1.1)):
+            where = {"k": k, "direction": direction}
+            doc.add("integer_mismatches", 0, "1", phase="verify", **where)
+            doc.add("rel_error", 3e-15 if dtype == "f8" else 2e-6, "1", phase="verify", **where)
+            median = n * m * k / product_rate(kernel, target, dtype, threads, k) / factor
+            for repeat, wobble in enumerate(WOBBLE):
+                where |= {"phase": "product", "repeat": repeat}
+                doc.add("product_time", median * wobble, "s", **where)
+                doc.add("product_cpu", median * wobble * threads, "s", **where)
+    for repeat in range(3):
+        doc.add("fma_peak", PEAK[dtype] * threads, "1/s", phase="limits", repeat=repeat)
+        doc.add("read_peak", READ, "B/s", phase="limits", repeat=repeat)
+    return doc
+
+
+def paired_document(ratio: float = 4.0) -> Document:
+    """decompress against dense_blas in rounds whose drift, up to tenfold, hits both."""
+    n, m = SIZES["pigs"]
+    identity = {"experiment": "paired", "dataset": "pigs", "n": n, "m": m, "kernel": "decompress", "target": "avx512"}
+    doc = Document(identity | {"against": "dense_blas/openblas", "dtype": "f8", "threads": 1}, PROVENANCE)
+    doc.add("fma_peak", PEAK["f8"], "1/s", phase="limits", repeat=0)
+    for direction in ("matmul", "rmatmul"):
+        for repeat, drift in enumerate((1, 10, 2, 5, 3)):
+            where = {"phase": "product", "direction": direction, "k": 10, "repeat": repeat}
+            time = n * m * 10 / (0.6 * PEAK["f8"]) * drift / 3
+            doc.add("product_time", time, "s", **where, kernel="decompress", target="avx512")
+            doc.add("product_time", ratio * time, "s", **where, kernel="dense_blas", target="openblas")
+    return doc
+
+
+def reference_document(dataset: str, trait: str, ability: float) -> Document:
+    n, m = SIZES[dataset]
+    identity = {"experiment": "gblup", "dataset": dataset, "n": n, "m": m, "trait": trait}
+    doc = Document(identity | {"relationship": "vanraden1", "solver": "cholesky", "dtype": "f8", "threads": 2}, PROVENANCE)
+    for metric, phase, seconds in (
+        ("coding_time", "grm", 0.5),
+        ("grm_time", "grm", 3.0),
+        ("reml_time", "reml", 20.0),
+        ("solve_time", "cholesky", 1.5),
+    ):
+        doc.add(metric, seconds, "s", phase=phase)
+    for metric, phase, value in (
+        ("n_records", "grm", n),
+        ("variance_u", "reml", 0.4),
+        ("variance_e", "reml", 0.6),
+        ("h2", "reml", 0.4),
+        ("variance_ratio", "reml", 1.5),
+        ("predictive_ability", "cv", ability),
+        ("reliability_mean", "reliability", 0.55),
+        ("accuracy", "accuracy", ability + 0.3),
+    ):
+        doc.add(metric, value, "1", phase=phase)
+    for fold, shift in enumerate((-0.02, 0.0, 0.02)):
+        doc.add("predictive_ability_fold", ability + shift, "1", phase="cv", repeat=fold)
+    if dataset == "pigs":
+        reason = "15000 individuals are more than inverse_max_n = 6000: no inverse"
+        doc.add("reliability_time", float("nan"), "s", phase="reliability", status="refused", reason=reason)
+    return doc
+
+
+def solve_document(dataset: str, trait: str, kernel: str, target: str) -> Document:
+    n, m = SIZES[dataset]
+    identity = {"experiment": "gblup", "dataset": dataset, "n": n, "m": m, "trait": trait, "relationship": "vanraden1"}
+    identity |= {"kernel": kernel, "target": target, "dtype": "f8", "threads": 2, "solver": "pcg"}
+    doc = Document(identity, PROVENANCE)
+    for step in range(60):
+        doc.add("residual_norm", 10 ** (-step / 5), "1", phase="solve", step=step)
+    doc.add("iterations", 59, "1", phase="solve")
+    doc.add("ebv_error", 2e-11 * (1 + SHARE[kernel, target]), "1", phase="solve")
+    doc.add("snp_effect_error", 3e-11, "1", phase="solve")
+    doc.add("ebv_error", 5e-11, "1", phase="snp_blup")
+    doc.add("peak_rss", 5e8, "B", phase="memory")
+    for repeat, wobble in enumerate((1.0, 1.01, 0.99)):
+        seconds = 60 * 2 * 2 * n * m / product_rate(kernel, target, "f8", 2, 10) * wobble
+        doc.add("solve_time", seconds, "s", phase="solve", repeat=repeat)
+    return doc
+
+
+def refused_document(dataset: str, kernel: str, target: str, dtype: str = "f8", threads: int = 1) -> Document:
+    identity = {"experiment": "products", "dataset": dataset, "kernel": kernel, "target": target}
+    reason = "needs an NVIDIA GPU, this machine has none"
+    return Document(identity | {"dtype": dtype, "threads": threads}, PROVENANCE).refuse(reason)
+
+
+def wrong_document() -> Document:
+    """As fast as light, and wrong: no table or figure of rates may show it."""
+    n, m = SIZES["cattle"]
+    identity = {"experiment": "products", "dataset": "cattle", "n": n, "m": m, "kernel": "five_codes"}
+    doc = Document(identity | {"target": "avx512", "dtype": "f8", "threads": 1}, PROVENANCE)
+    doc.add("integer_mismatches", 7, "1", phase="verify", k=10, direction="matmul")
+    doc.add("rel_error", 0.5, "1", phase="verify", k=10, direction="matmul")
+    doc.add("product_time", 1e-9, "s", phase="product", k=10, direction="matmul", repeat=0)
+    return doc.wrong("matmul with k = 10: 7 integer results differ")
+
+
+def documents() -> dict[str, Document]:
+    """{name: document} of a whole run on two data sets."""
+    docs = [
+        products_document(dataset, kernel, target, dtype, threads)
+        for dataset in SIZES
+        for kernel, target in SHARE
+        for dtype in ("f8", "f4")
+        for threads in (1, 2)
+    ]
+    docs += [
+        products_document("pigs", kernel, target, "f8", 1, samples=samples)
+        for kernel, target in SHARE
+        for samples in (1000, 3000, 9000)
+    ]
+    docs += [refused_document(d, "gpu_2bit", t, dtype) for d in SIZES for t in ("sm_80", "sm_90") for dtype in PEAK]
+    docs += [wrong_document(), paired_document()]
+    traits = (("cattle", "yield", 0.42), ("cattle", "fat", 0.35), ("pigs", "gain", 0.28))
+    docs += [reference_document(*trait) for trait in traits]
+    docs += [solve_document(d, trait, *kernel) for d, trait, _ in traits for kernel in SHARE]
+    return {f"{doc.identity['experiment']}-{i}": doc for i, doc in enumerate(docs)}
+
+
+def written(folder: Path, docs: dict[str, Document] | None = None) -> list[Path]:
+    paths = []
+    for name, doc in (documents() if docs is None else docs).items():
+        doc.write(folder / f"{name}.json")
+        paths.append(folder / f"{name}.json")
+    return paths
+
+
+def measurements(folder: Path, *docs: Document) -> pd.DataFrame:
+    """The long table of `docs`, of a whole run by default."""
+    return collect(written(folder, {f"case-{i}": doc for i, doc in enumerate(docs)} if docs else None))
