@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.genotypes.packed import BLOCK_BYTES, HEADER
-from bench.genotypes.phenotypes import LOCI_AT_ONCE
 from bench.genotypes.spec import Fetched, Plink, Simulated
 
 REFERENCE_LENGTH = 100_000_000  # base pairs
@@ -42,7 +41,7 @@ def memory_needed(spec: Simulated | Fetched | Plink) -> int:
     individuals = sum(spec.generation_sizes()) * INDIVIDUAL_BYTES
     chromosome = int(GENEALOGY_BYTES * max(0.2, spec.chromosome_length / REFERENCE_LENGTH))
     n_qtl = sum(trait.n_qtl for trait in spec.traits)
-    traits = spec.n_samples * (2 * n_qtl + 8 * LOCI_AT_ONCE)  # int8 dosages, twice while they are joined
+    traits = 2 * spec.n_samples * n_qtl  # int8 dosages, twice while they are joined
     return PROCESS_BYTES + individuals + max(chromosome, traits)
 
 

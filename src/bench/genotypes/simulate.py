@@ -38,7 +38,7 @@ def simulate_chromosome(spec: Simulated, pedigree: pd.DataFrame, chromosome: int
 
     The panel has the chromosome's share of SNPs with a minor allele frequency of at least `min_maf` among
     the genotyped, evenly spread: one drawn at random out of each run of equally many such sites. QTL
-    are other sites that pass the same filter. Calls of the panel are missing at random.
+    are other sites that pass the same filter. Calls of the panel are then made missing at random.
     """
     ts = _ancestry(spec, pedigree, seed_for(seed, "ancestry", chromosome))
     ts = msprime.sim_mutations(
