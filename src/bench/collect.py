@@ -26,6 +26,7 @@ IDENTITY = {
     "threads": "Int64",
     "direction": "string",
     "k": "Int64",
+    "role": "string",  # of a job in its experiment, such as reference or solve
     "solver": "string",
     "trait": "string",
     "relationship": "string",
@@ -139,4 +140,3 @@ def read(path: Path | str) -> pd.DataFrame:
         differ = sorted(set(frame.columns) ^ set(COLUMNS))
         raise BenchError(f"{path}: columns {', '.join(differ) or 'in another order'} differ from the schema's")
     return frame.astype(COLUMNS)
-

@@ -61,7 +61,7 @@ class Config(Stanza):
         for name in self.kernels:
             known("kernel", name, kernels.names())
         declared = [kernels.load(name) for name in kernels.names()]
-        targets = sorted({t for k in declared if k.native for t in k.native.targets})
+        targets = ["best", *sorted({t for k in declared if k.native for t in k.native.targets})]
         for target in self.targets:
             known("target", target, targets)
         for name, stanza in self.experiments.items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench import experiments, kernels
 from bench.genotypes import cost
 from bench.genotypes.spec import Simulated
-from bench.kernels import Problem
+from bench.kernels import Kernel, Problem
 from bench.machine import this_machine
 
 if TYPE_CHECKING:
@@ -43,12 +43,24 @@ def expand(experiment: str, axes: dict[str, Iterable[Any]], **common: Any) -> di
 
 
 def variants(names: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str]]:
-    """(kernel, target) for every kernel; native kernels only in the builds that `targets` names."""
+    """(kernel, target) for every kernel; native kernels only in the builds that `targets` names.
+
+    "best" stands for the last of a kernel's declared targets, the widest, that this machine runs.
+    """
     pairs = []
     for name in names:
         kernel = kernels.load(name)
-        pairs += [(name, t) for t in kernel.all_targets if not kernel.native or t in targets]
+        wanted = kernel.all_targets
+        if kernel.native:
+            wanted = [t for t in kernel.all_targets if t in targets or ("best" in targets and t == best(kernel))]
+        pairs += [(name, target) for target in wanted]
     return pairs
+
+
+def best(kernel: Kernel) -> str:
+    """The widest target of a kernel that this machine runs; its first one where it runs none."""
+    runs = [t for t in kernel.all_targets if kernel.lacks(t, this_machine()) is None]
+    return runs[-1] if runs else kernel.all_targets[0]
 
 
 def thread_counts(threads: Iterable[int | str]) -> list[int]:
@@ -79,15 +91,17 @@ def refusal(case: Case, config: Config) -> str | None:
 
     The sizes of a data set that has yet to be read are not known here: its jobs ask again.
     """
-    spec = config.datasets[case["dataset"]]
+    spec, machine = config.datasets[case["dataset"]], this_machine()
+    kernel = kernels.load(case["kernel"]) if "kernel" in case else None
+    if kernel and (reason := kernel.lacks(case["target"], machine)):
+        return reason
     memory, hours = usable_memory(config), config.budget.hours
     if reason := cost.refusal(spec, memory=memory, disk=usable_disk(config), hours=hours):
         return f"data set {case['dataset']}: {reason}"
-    if (threads := case.get("threads", 1)) > (cores := this_machine().cores):
-        return f"asks for {threads} threads, this machine has {cores} cores"
-    if "kernel" not in case:
+    if (threads := case.get("threads", 1)) > machine.cores:
+        return f"asks for {threads} threads, this machine has {machine.cores} cores"
+    if kernel is None or not isinstance(spec, Simulated):
         return None
-    size = (case.get("samples") or spec.n_samples, spec.n_snps) if isinstance(spec, Simulated) else (1, 1)
-    problem = Problem(*size, max(case.get("k", [1])), case.get("dtype", "f8"), threads)
-    kernel = kernels.load(case["kernel"])
-    return kernel.refuses(problem, case["target"], this_machine(), memory=usable_memory(config))
+    n, k = case.get("samples") or spec.n_samples, max(case.get("k", [1]))
+    problem = Problem(n, spec.n_snps, k, case.get("dtype", "f8"), threads)
+    return kernel.refuses(problem, case["target"], machine, memory=memory)

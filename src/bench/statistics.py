@@ -7,15 +7,15 @@ of values: they are drawn once per (length, seed) and looked up for every cell a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 DRAWS = 4000
 
-Values = Sequence[float] | np.ndarray
+Values = ArrayLike
 
 
 @dataclass(frozen=True)

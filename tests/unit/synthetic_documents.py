@@ -80,7 +80,9 @@ def paired_document(ratio: float = 4.0) -> Document:
 def reference_document(dataset: str, trait: str, ability: float) -> Document:
     n, m = SIZES[dataset]
     identity = {"experiment": "gblup", "dataset": dataset, "n": n, "m": m, "trait": trait}
-    doc = Document(identity | {"relationship": "vanraden1", "solver": "cholesky", "dtype": "f8", "threads": 2}, PROVENANCE)
+    doc = Document(
+        identity | {"relationship": "vanraden1", "solver": "cholesky", "dtype": "f8", "threads": 2}, PROVENANCE
+    )
     for metric, phase, seconds in (
         ("coding_time", "grm", 0.5),
         ("grm_time", "grm", 3.0),
@@ -109,7 +111,14 @@ def reference_document(dataset: str, trait: str, ability: float) -> Document:
 
 def solve_document(dataset: str, trait: str, kernel: str, target: str) -> Document:
     n, m = SIZES[dataset]
-    identity = {"experiment": "gblup", "dataset": dataset, "n": n, "m": m, "trait": trait, "relationship": "vanraden1"}
+    identity = {
+        "experiment": "gblup",
+        "dataset": dataset,
+        "n": n,
+        "m": m,
+        "trait": trait,
+        "relationship": "vanraden1",
+    }
     identity |= {"kernel": kernel, "target": target, "dtype": "f8", "threads": 2, "solver": "pcg"}
     doc = Document(identity, PROVENANCE)
     for step in range(60):

@@ -9,7 +9,15 @@ from hypothesis.extra import numpy as arrays
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.relationships import genomic
-from bench.relationships.genomic import RELATIONSHIPS, BlockCentred, Centred, Gram, dense_grm, grm_diagonal, missing_calls
+from bench.relationships.genomic import (
+    RELATIONSHIPS,
+    BlockCentred,
+    Centred,
+    Gram,
+    dense_grm,
+    grm_diagonal,
+    missing_calls,
+)
 from bench.solvers.operator import Dense
 
 

@@ -16,10 +16,8 @@ from pydantic import Field
 from bench import config, experiments, measure
 from bench.errors import BenchError
 from bench.experiments import Files, products
-from bench.genotypes.bim_fam import read_fam
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
-from bench.genotypes.phenotypes import read_phenotypes
 from bench.genotypes.spec import DatasetSpec, Fetched, Simulated
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
@@ -124,6 +122,9 @@ def _traits(stanza: Stanza, spec: DatasetSpec) -> tuple[str, ...]:
         return tuple(trait.name for trait in spec.traits)
     if isinstance(spec, Fetched):
         return DEFAULT_TRAITS[spec.reader]
+    from bench.genotypes.bim_fam import read_fam
+    from bench.genotypes.phenotypes import read_phenotypes
+
     return tuple(read_phenotypes(spec.phenotypes, read_fam(spec.files()[2])["id"].tolist()).columns)
 
 

@@ -47,7 +47,7 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
         for first, second in stanza.pairs
         for kernel, target in variants([first], config.targets)
         for other, other_target in variants([second], config.targets)
-        if target == other_target or not {target, other_target} <= set(config.targets)
+        if target == other_target or not (kernels.load(first).native and kernels.load(second).native)
     ]
     return expand(
         "paired",

@@ -13,11 +13,11 @@ from bench.tables import _cells
 
 TITLE = "Predictive ability, accuracy and reliability"
 CAPTION = (
-    "Predictive ability: correlation of phenotype and prediction in individuals whose fold was left out, pooled over "
-    "folds (large) and within each fold (small, grey). Accuracy: correlation of EBVs with true breeding values, where "
-    "the data are simulated; every individual with its own record in the model. Reliability: 1 − PEV/(Gᵢᵢσ²ᵤ), mean "
-    "over individuals with the smallest and largest as a line. A row per data set and trait; what is missing was not "
-    "computed at this size or is not known for real data."
+    "Predictive ability: correlation of phenotype and prediction in individuals whose fold was left out, "
+    "pooled over folds (large) and within each fold (small, grey). Accuracy: correlation of EBVs with true "
+    "breeding values, where the data are simulated; every individual with its own record in the model. "
+    "Reliability: 1 − PEV/(Gᵢᵢσ²ᵤ), mean over individuals with the smallest and largest as a line. A row "
+    "per data set and trait; what is missing was not computed at this size or is not known for real data."
 )
 PANELS = {
     "predictive_ability": "predictive ability",
@@ -43,7 +43,9 @@ def draw(frame: pd.DataFrame) -> Figure:
                 shift = 0.3 * (i - (len(relationships) - 1) / 2) / max(len(relationships) - 1, 1)
                 _points(at, rows[rows["relationship"] == relationship], metric, lines, shift)
             _frame(at, lines)
-        handles = [Line2D([], [], color=_look(r).colour, marker=_look(r).marker, ls="", label=r) for r in relationships]
+        handles = [
+            Line2D([], [], color=_look(r).colour, marker=_look(r).marker, ls="", label=r) for r in relationships
+        ]
         fold = Line2D([], [], color=style.GREY, marker="|", ls="", label="single fold")
         extent = Line2D([], [], color=style.GREY, lw=0.8, label="smallest to largest")
         style.legend(figure, [*handles, fold, extent])
@@ -74,4 +76,4 @@ def _frame(at: Axes, lines: pd.DataFrame) -> None:
     at.tick_params(axis="y", length=0)
     at.grid(axis="both", color=style.LIGHT, lw=0.5)
     at.set_axisbelow(True)
-    at.set_xlim(min(0.0, at.get_xlim()[0]), 1.0)
+    at.set_xlim(min(0.0, at.get_xlim()[0]), 1.03)

@@ -14,11 +14,11 @@ from bench.tables import _cells
 
 TITLE = "Rate by kernel, product and k"
 CAPTION = (
-    "Multiply-adds per second, n·m·k over the median time; whiskers are 95 % bootstrap intervals over repeats. Filled "
-    "bars are float64, outlines in front of them float32. The lines are the FMA peak of the machine in float64 (solid) "
-    "and float32 (dashed), measured in the same sessions at the same number of threads; where one lies above the axis "
-    "its value is written at the top. Of each kernel the target with the least total time in the panel is drawn. A "
-    "column per number of threads, a row per data set."
+    "Multiply-adds per second, n·m·k over the median time; whiskers are 95 % bootstrap intervals over "
+    "repeats. Filled bars are float64, outlines in front of them float32. The lines are the FMA peak of the"
+    " machine in float64 (solid) and float32 (dashed), measured in the same sessions at the same number of "
+    "threads; where one lies above the axis its value is written at the top. Of each kernel the target with"
+    " the least total time in the panel is drawn. A column per number of threads, a row per data set."
 )
 WIDE = 0.8  # of a group, for its bars
 

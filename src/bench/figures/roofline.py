@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,12 +15,14 @@ from bench.tables import _cells
 
 TITLE = "Rate against the roofline"
 CAPTION = (
-    "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a kernel "
-    "stores them: 4k for 2 bits a genotype, k/8 and k/4 for dense float64 and float32. Along a line k "
-    "rises from left to right, written beside the fastest kernel on packed and on dense genotypes; filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the "
-    "FMA peak and of the read bandwidth times the intensity, both measured in the same sessions at the same number of "
-    "threads. A kernel that looks sums up may lie above the FMA peak. Of each kernel the target with the least total "
-    "time in the panel is drawn. A column per dtype and number of threads, a row per data set."
+    "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a"
+    " kernel stores them: 4k for 2 bits a genotype, k/8 and k/4 for dense float64 and float32. Along a line"
+    " k rises from left to right, written beside the fastest kernel on packed and on dense genotypes; "
+    "filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak and of the read"
+    " bandwidth times the intensity, both measured in the same sessions at the same number of threads. A "
+    "kernel that looks sums up may lie above the FMA peak, and a matrix that a cache holds above the "
+    "bandwidth. Of each kernel the target with the least total time in the panel is drawn. A column per "
+    "dtype and number of threads, a row per data set."
 )
 DENSE_FROM = 1.0  # bytes per genotype from which a kernel's matrix counts as dense, not packed
 PACKED_BYTES = 0.25
@@ -48,8 +52,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         for at in axes[-1]:
             at.set_xlabel("multiply-adds per byte")
         figure.supylabel("rate (10⁹ multiply-adds per second)", fontsize=8)
-        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(),
-                              Line2D([], [], color=style.GREY, lw=0.9, label="roof: bandwidth, FMA peak")])  # fmt: skip
+        roof = Line2D([], [], color=style.GREY, lw=0.9, label="roof: bandwidth, FMA peak")
+        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(), roof])
     return figure
 
 
@@ -69,10 +73,10 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
     if np.isfinite(peak):
         x = np.geomspace(xs[0] / 4, xs[1] * 4, 200)
         at.plot(x, np.fmin(peak, bandwidth * x) / 1e9, color=style.GREY, lw=0.9, zorder=1)
-    for cell in _named(cells).itertuples():
+    for cell, dense in _named(cells):
         at.annotate(
-            f"{cell.k}", (cell.intensity, cell.rate / 1e9), (-5, 2), textcoords="offset points", ha="right",
-            fontsize=7, color=style.look(cell.kernel).colour,
+            f"{cell.k}", (cell.intensity, cell.rate / 1e9), (5, -9) if dense else (-5, 2), textcoords="offset points",
+            ha="left" if dense else "right", fontsize=7, color=style.look(cell.kernel).colour,
         )  # fmt: skip
     for kernel in style.ordered(cells["kernel"]):
         colour, marker = style.look(kernel)
@@ -85,9 +89,11 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
             )  # fmt: skip
 
 
-def _named(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells whose k is written beside them: of the fastest kernel on packed and on dense genotypes."""
-    forward = cells[cells["direction"] == "rmatmul"]
-    dense = forward["intensity"] < forward["k"].astype(float) / PACKED_BYTES
-    best = forward.groupby(dense)["rate"].idxmax()
-    return forward[forward["kernel"].isin(cells.loc[best, "kernel"])]
+def _named(cells: pd.DataFrame) -> list[tuple[Any, bool]]:
+    """The cells whose k is written beside them, of the fastest kernel on packed and on dense (True) genotypes."""
+    backward = cells[cells["direction"] == "rmatmul"]
+    found = []
+    for dense, kind in backward.groupby(backward["intensity"] < backward["k"].astype(float) / PACKED_BYTES):
+        fastest = kind["kernel"].iloc[int(kind["rate"].argmax())]
+        found += [(cell, bool(dense)) for cell in kind[kind["kernel"] == fastest].itertuples()]
+    return found

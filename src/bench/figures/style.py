@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH = 7.0  # inches: two columns of a paper
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -82,7 +82,9 @@ def paper() -> Iterator[None]:
         yield
 
 
-def panels(rows: int, columns: int, *, row_height: float, extra: float = 0.6, **more: Any) -> tuple[Figure, np.ndarray]:
+def panels(
+    rows: int, columns: int, *, row_height: float, extra: float = 0.6, **more: Any
+) -> tuple[Figure, np.ndarray]:
     """A figure of the paper's width with a (rows, columns) grid of axes; `extra` inches hold the legend."""
     figure = Figure(figsize=(WIDTH, rows * row_height + extra), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)  # type: ignore[union-attr]
@@ -154,9 +156,10 @@ def nothing(frame: pd.DataFrame, experiment: str, what: str) -> Figure:
     gone = frame[(frame["experiment"] == experiment) & (frame["status"] != "ok")]
     reasons = gone.groupby(["status", "reason"])["case"].nunique().sort_values(ascending=False, kind="stable")
     lines = [f"Nothing to draw: {what}."]
+    shown: list[tuple[Any, int]] = list(zip(reasons.head(6).index, reasons.head(6), strict=True))
     if reasons.empty:
         lines.append(f"The measurements hold no case of the experiment “{experiment}”, or none that got so far.")
-    lines += [f"{count} × {status}: {reason}" for (status, reason), count in reasons.head(6).items()]
+    lines += [f"{count} × {status}: {reason}" for (status, reason), count in shown]
     if len(reasons) > 6:
         lines.append(f"… and {len(reasons) - 6} other reasons; the table “refused” has them all.")
     wrapped = [textwrap.fill(line, 100, subsequent_indent="    ") for line in lines]

@@ -1,19 +1,22 @@
-"""A data set on disk: genotypes, records and what goes with them, named by one manifest."""
+"""A data set on disk: genotypes, records and what goes with them, named by one manifest.
+
+What reads tables is imported where it is used: pandas takes a second to import, which a timed session that
+needs only the manifest and the .bed does not wait for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.genotypes.bim_fam import read_bim, read_fam
 from bench.genotypes.packed import PackedGenotypes
-from bench.genotypes.phenotypes import read_phenotypes
 from bench.record import atomic_path, read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PATHS = ("bed", "bim", "fam", "phenotypes_path", "breeding_values_path", "pedigree_path", "folds_path")
 
@@ -77,18 +80,26 @@ class Dataset:
 
     def snps(self) -> pd.DataFrame:
         """(m rows) the .bim table."""
+        from bench.genotypes.bim_fam import read_bim
+
         return read_bim(self._path("bim"))
 
     def sample_ids(self) -> list[str]:
         """The n ids of the .fam file."""
+        from bench.genotypes.bim_fam import read_fam
+
         return read_fam(self._path("fam"))["id"].tolist()
 
     def phenotypes(self) -> pd.DataFrame:
         """(n rows in the order of the .fam file, a column per trait) records, NaN where there is none."""
+        from bench.genotypes.phenotypes import read_phenotypes
+
         return read_phenotypes(self._path("phenotypes_path"), self.sample_ids())
 
     def breeding_values(self) -> pd.DataFrame | None:
         """(n rows in the order of the .fam file, a column per trait) true breeding values, if known."""
+        from bench.genotypes.phenotypes import read_phenotypes
+
         if self.breeding_values_path is None:
             return None
         return read_phenotypes(self.breeding_values_path, self.sample_ids())
@@ -123,6 +134,9 @@ def import_plink(
     source: dict[str, Any] | None = None,
 ) -> Dataset:
     """A data set of a user's own files, which stay where they are; every one is read and checked first."""
+    from bench.genotypes.bim_fam import read_bim, read_fam
+    from bench.genotypes.phenotypes import read_phenotypes
+
     ids = read_fam(fam)["id"].tolist()
     packed = PackedGenotypes.open(bed, n_samples=len(ids), n_snps=len(read_bim(bim)))
     if len(ids) < 2:
@@ -159,6 +173,8 @@ def write_table(path: Path, table: pd.DataFrame, *, header: bool = True) -> None
 
 
 def _read_text_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         return pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
     except (OSError, ValueError, pd.errors.ParserError) as error:

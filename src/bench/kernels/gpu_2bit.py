@@ -4,7 +4,6 @@ The targets are CUDA architectures. A machine without a GPU refuses the kernel f
 refuses it because this version cannot run it.
 """
 
-
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Kernel
@@ -12,9 +11,7 @@ from bench.kernels import GenotypeOperator, Kernel
 REASON = "gpu_2bit has no GPU code in this version; use a CPU kernel, such as decompress"
 
 
-def prepare(
-    packed: PackedGenotypes, *, dtype: str, target: str, threads: int = 1
-) -> GenotypeOperator:
+def prepare(packed: PackedGenotypes, *, dtype: str, target: str, threads: int = 1) -> GenotypeOperator:
     raise BenchError(REASON)
 
 

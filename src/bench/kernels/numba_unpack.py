@@ -107,9 +107,7 @@ def compiled():
 class NumbaMatrix:
     """Genotypes multiplied from the packed bytes, which it does not copy."""
 
-    def __init__(
-        self, packed: PackedGenotypes, *, dtype: str = "f8", target: str = "numba", threads: int = 1
-    ):
+    def __init__(self, packed: PackedGenotypes, *, dtype: str = "f8", target: str = "numba", threads: int = 1):
         import numba
 
         if not 1 <= threads <= numba.config.NUMBA_NUM_THREADS:

@@ -92,10 +92,13 @@ def cross_validate_fixed(
     lam: float,
     *,
     diagonal: np.ndarray,
-    rtol: float = 1e-8,
+    rtol: float = 1e-6,
     max_steps: int = 1000,
 ) -> CrossValidation:
-    """λ held at `lam`, all folds in one PCG. gram: (r, r) among the records, diagonal: its (r,)."""
+    """λ held at `lam`, all folds in one PCG. gram: (r, r) among the records, diagonal: its (r,).
+
+    rtol: a correlation over thousands of records does not see an error of 1e-6 in a prediction.
+    """
     labels, fold_of = np.unique(folds, return_inverse=True)
     kept = fold_of != np.arange(labels.size)[:, None]
     rhs = kept[:, :, None] * records.right_hand_sides

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.statistics import Interval, median_interval, ratio_interval
+from bench.statistics import NOTHING, Interval, median_interval, ratio_interval
 
 PLACE = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CELL = [*PLACE, "direction", "k"]
@@ -57,15 +58,15 @@ def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
 
 def fastest(drawn: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The cell of the least median time in each group: the best target, for one."""
-    best = drawn.sort_values(["time", "case"], kind="stable").drop_duplicates(list(by))
+    best = drawn.sort_values(["time", "case"]).drop_duplicates(list(by))
     return best.sort_index()
 
 
 def best_target(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of one target per kernel, data set, dtype and threads: that of the least total time."""
     by = ["dataset", "kernel", "dtype", "threads"]
-    total = cells.groupby([*by, "target"], as_index=False)["time"].sum()
-    best = total.sort_values("time", kind="stable").drop_duplicates(by)
+    total = cells.groupby([*by, "target"])["time"].sum().reset_index()
+    best = total.sort_values(["time", "target"]).drop_duplicates(by)
     return cells.merge(best[[*by, "target"]], on=[*by, "target"])
 
 
@@ -74,17 +75,21 @@ def speed_up(drawn: pd.DataFrame, baseline: pd.DataFrame, on: Sequence[str] = CO
 
     baseline: cells of which the fastest in each group `on` is compared with. A baseline against itself is 1.
     """
-    best = fastest(baseline, on).set_index(list(on))
+    best = {_key(row, on): row for row in fastest(baseline, on).to_dict("records")}
     found = []
-    for row in drawn.itertuples():
-        key = tuple(getattr(row, name) for name in on)
-        if key not in best.index:
-            found.append(Interval(np.nan, np.nan, np.nan))
-        elif best.loc[key, "case"] == row.case:
+    for row in drawn.to_dict("records"):
+        base = best.get(_key(row, on))
+        if base is None:
+            found.append(NOTHING)
+        elif base["case"] == row["case"]:
             found.append(Interval(1.0, np.nan, np.nan))
         else:
-            found.append(ratio_interval(best.loc[key, "times"], row.times))
+            found.append(ratio_interval(base["times"], row["times"]))
     return found
+
+
+def _key(row: dict[Any, Any], on: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in on)
 
 
 def against_blas(drawn: pd.DataFrame) -> list[Interval]:

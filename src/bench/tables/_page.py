@@ -21,7 +21,7 @@ p { max-width: 55em; margin: .3em 0 1em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2em .7em; text-align: right; vertical-align: top; white-space: nowrap; }
 th { position: sticky; top: 0; background: #fff; border-top: 2px solid #222; border-bottom: 1px solid #222; }
-th.text, td.text { text-align: left; }
+th.text, td.text, th.long { text-align: left; }
 td.long { text-align: left; white-space: normal; min-width: 22em; max-width: 45em; }
 tbody tr:last-child td { border-bottom: 2px solid #222; }
 tbody tr.first td { border-top: 1px solid #ccc; }
@@ -97,7 +97,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "against_rate": ("its rate (G/s)", _number),
     "fma_share": ("of FMA peak", _percent),
     "against_fma_share": ("its share", _percent),
-    "read_share": ("of read bandwidth", _percent),
+    "read_share": ("of bandwidth", _percent),
     "blas_speedup": ("× dense BLAS f8", _number),
     "blas_matmul": ("Z V × BLAS", _number),
     "blas_rmatmul": ("Z′U × BLAS", _number),
@@ -168,7 +168,9 @@ def to_html(drawn: pd.DataFrame, title: str, caption: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n<p>{escape(caption)}</p>\n{nothing}"
-        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table>\n</body>\n</html>\n"
+        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
+        + "\n".join(body)
+        + "\n</tbody>\n</table>\n</body>\n</html>\n"
     )
 
 

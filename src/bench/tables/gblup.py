@@ -8,12 +8,13 @@ from bench.tables import _cells
 
 TITLE = "GBLUP: variances, prediction, reliability"
 CAPTION = (
-    "y = Xb + u + e with u ~ N(0, Gσ²ᵤ) and λ = σ²ₑ/σ²ᵤ, by REML through one eigendecomposition (Kang et al. 2008) where "
-    "the number of records allows; the notes say where λ was assumed instead. Predictive ability: correlation of "
-    "phenotype and prediction in individuals whose fold was left out, pooled over folds, with the standard deviation "
-    "of the folds' own correlations. Accuracy: correlation of EBVs with the true breeding values, where a simulation "
-    "knows them. Reliability: 1 − PEV/(Gᵢᵢσ²ᵤ), averaged over individuals. SNP-BLUP error: the largest difference of "
-    "EBVs from the m × m marker equations and from the exact solution, relative to the largest EBV, over all kernels."
+    "y = Xb + u + e with u ~ N(0, Gσ²ᵤ) and λ = σ²ₑ/σ²ᵤ, by REML through one eigendecomposition (Kang et "
+    "al. 2008) where the number of records allows; the notes say where λ was assumed instead. Predictive "
+    "ability: correlation of phenotype and prediction in individuals whose fold was left out, pooled over "
+    "folds, with the standard deviation of the folds' own correlations. Accuracy: correlation of EBVs with "
+    "the true breeding values, where a simulation knows them. Reliability: 1 − PEV/(Gᵢᵢσ²ᵤ), averaged over "
+    "individuals. SNP-BLUP error: the largest difference of EBVs from the m × m marker equations and from "
+    "the exact solution, relative to the largest EBV, over all kernels."
 )
 GROUP = ["dataset", "n", "m", "trait", "relationship"]
 METRICS = {  # column → metric of the exact solution
@@ -26,7 +27,6 @@ METRICS = {  # column → metric of the exact solution
     "accuracy": "accuracy",
     "reliability": "reliability_mean",
 }
-COLUMNS = [*GROUP, *METRICS, "predictive_ability_sd", "snp_blup_error", "note"]
 
 
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
@@ -43,9 +43,10 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     drawn = place.copy()
     for name, metric in METRICS.items():
         drawn[name] = column(found[found["metric"] == metric], "median")
-    drawn["predictive_ability_sd"] = column(found[found["metric"] == "predictive_ability_fold"], "std")
+    folds_sd = column(found[found["metric"] == "predictive_ability_fold"], "std")
     marker = _cells.ok(rows, "gblup").query("phase == 'snp_blup' and metric == 'ebv_error'")
     drawn["snp_blup_error"] = column(marker, "max")
     said = exact[exact["reason"].notna()].groupby(GROUP, dropna=False)["reason"].unique().map("; ".join)
     drawn["note"] = said.reindex(pd.MultiIndex.from_frame(place)).to_numpy()
-    return drawn[COLUMNS]
+    drawn.insert(list(drawn).index("predictive_ability") + 1, "predictive_ability_sd", folds_sd)
+    return drawn

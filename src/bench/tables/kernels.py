@@ -8,14 +8,21 @@ from bench.tables import _cells
 
 TITLE = "Kernels: preparation, memory, correctness"
 CAPTION = (
-    "Prepare is the time from the packed genotypes to the first product. Held is what the prepared matrix keeps in "
-    "memory, vectors not counted; peak memory is the largest resident set of the whole process, Python and the "
-    "reference products included. Before its clock starts every kernel multiplies integers, where each result must "
-    "equal the reference exactly (wrong integers counts those that do not), and normal deviates in float64 or "
-    "float32, where the error is relative to the largest entry (allowed: 1e-12 and 1e-4); the worst of all k and both "
-    "products is shown. Grey rows did not run, or were wrong and were not timed."
+    "Prepare is the time from the packed genotypes to the first product. Held is what the prepared matrix "
+    "keeps in memory, vectors not counted; peak memory is the largest resident set of the whole process, "
+    "Python and the reference products included. Before its clock starts every kernel multiplies integers, "
+    "where each result must equal the reference exactly (wrong integers counts those that do not), and "
+    "normal deviates in float64 or float32, where the error is relative to the largest entry (allowed: "
+    "1e-12 and 1e-4); the worst of all k and both products is shown. Grey rows did not run, or were wrong "
+    "and were not timed."
 )
-WORST = {"integer_mismatches": "max", "rel_error": "max", "prepare_time": "median", "bytes_held": "max", "peak_rss": "max"}
+WORST = {
+    "integer_mismatches": "max",
+    "rel_error": "max",
+    "prepare_time": "median",
+    "bytes_held": "max",
+    "peak_rss": "max",
+}
 
 
 def draw(frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,47 +4,40 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.statistics import Interval, paired_ratio_interval
+from bench.statistics import paired_ratio_interval
 from bench.tables import _cells
 
 TITLE = "Pairs of kernels, timed in turn"
 CAPTION = (
-    "Both kernels hold the same matrix in one process and are called in turn, in random order within each round, so "
-    "that drift of the machine hits both. Times as fast: the median over rounds of (time of the second) ÷ (time of "
-    "the first), with the 95 % bootstrap interval over rounds; 4 means that the first kernel needs a quarter of the "
-    "time. The shares of the FMA peak use the peak measured in the same process before and after."
+    "Both kernels hold the same matrix in one process and are called in turn, in random order within each "
+    "round, so that drift of the machine hits both. Times as fast: the median over rounds of (time of the "
+    "second) ÷ (time of the first), with the 95 % bootstrap interval over rounds; 4 means that the first "
+    "kernel needs a quarter of the time. The shares of the FMA peak use the peak measured in the same "
+    "process before and after."
 )
 PAIR = ["case", "dataset", "n", "m", "dtype", "threads", "direction", "k"]
+ORDER = ["dataset", "kernel", "against", "dtype", "threads", "k", "direction", "target"]
 
 
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per pair, data set, dtype, threads, direction and k."""
+    """One row per pair, data set, dtype, threads, direction and k. Rates in G/s."""
     rows = _cells.ok(frame, "paired")
-    rows = rows.assign(name=rows["kernel"] + "/" + rows["target"])
-    peak = _cells.session_median(rows, "fma_peak")
+    peaks = _cells.session_median(rows, "fma_peak")
     timed = rows[rows["metric"] == "product_time"]
-    found, ratios = [], []
-    for key, pair in timed.groupby(PAIR):
-        at = dict(zip(PAIR, key, strict=True))
-        first, second = (_by_round(pair[pair["name"] != pair["against"]]), _by_round(pair[pair["name"] == pair["against"]]))
-        both = first.join(second, lsuffix="_a", rsuffix="_b", how="inner")
-        ratios.append(paired_ratio_interval(both["value_b"].to_numpy(), both["value_a"].to_numpy()))
-        work = at["n"] * at["m"] * at["k"]
-        rates = [work / both[side].median() for side in ("value_a", "value_b")]
-        names = [*both["name_a"].head(1).str.split("/").item(), *both["name_b"].head(1).str.split("/").item()]
-        limit = peak.get(at.pop("case"), float("nan"))
-        found.append([*at.values(), *names, *(r / 1e9 for r in rates), *(r / limit for r in rates), len(both)])
-    columns = [*PAIR[1:], "kernel", "target", "against", "against_target", "rate", "against_rate", "fma_share"]
-    drawn = pd.DataFrame(found, columns=[*columns, "against_fma_share", "pairs"])
+    second = timed["kernel"] + "/" + timed["target"] == timed["against"]
+    keys = [*PAIR, "repeat"]
+    rounds = timed[~second].merge(timed[second], on=keys, suffixes=("", "_against"))
+    groups = rounds.groupby(PAIR)
+    sides = groups[["kernel", "target", "kernel_against", "target_against"]].first()
+    drawn = sides.reset_index().drop(columns="case")
+    drawn = drawn.rename(columns={"kernel_against": "against", "target_against": "against_target"})
+    ratios = [paired_ratio_interval(pairs["value_against"], pairs["value"]) for _, pairs in groups]
     _cells.spread(drawn, "times_as_fast", ratios)
-    shown = [*PAIR[1:6], "k", "direction", *columns[7:11], *_triple("times_as_fast"), "rate", "against_rate"]
-    order = ["dataset", "kernel", "against", "dtype", "threads", "k", "direction", "target"]
-    return drawn[[*dict.fromkeys(shown), "fma_share", "against_fma_share", "pairs"]].sort_values(order, ignore_index=True)
-
-
-def _by_round(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.set_index("repeat")[["name", "value"]]
-
-
-def _triple(name: str) -> list[str]:
-    return [name, f"{name}_low", f"{name}_high"]
+    work = (drawn["n"] * drawn["m"] * drawn["k"]).astype(float).to_numpy()
+    peak = peaks.reindex(sides.index.get_level_values("case")).to_numpy()
+    for name, value in (("", "value"), ("against_", "value_against")):
+        rate = work / groups[value].median().to_numpy()
+        drawn[f"{name}rate"] = rate / 1e9
+        drawn[f"{name}fma_share"] = rate / peak
+    drawn["pairs"] = groups.size().to_numpy()
+    return drawn.sort_values(ORDER, ignore_index=True)

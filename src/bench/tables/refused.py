@@ -6,9 +6,10 @@ import pandas as pd
 
 TITLE = "Refused, wrong or unfinished"
 CAPTION = (
-    "Every case, or step of one, that gave no usable number, with its reason; cases of one reason share a row. Refused: "
-    "known beforehand to be impossible here, or not asked for at this size. Wrong: the result differed from the "
-    "reference, so it was not timed. Oom: the machine's memory ran out. Timeout: the time limit was reached."
+    "Every case, or step of one, that gave no usable number, with its reason; cases of one reason share a "
+    "row. Refused: known beforehand to be impossible here, or not asked for at this size. Wrong: the result"
+    " differed from the reference, so it was not timed. Oom: the machine's memory ran out. Timeout: the "
+    "time limit was reached."
 )
 GROUP = ["experiment", "status", "kernel", "reason"]
 LISTED = {"dataset": "datasets", "target": "targets", "dtype": "dtypes", "threads": "threads"}

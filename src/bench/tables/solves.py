@@ -9,11 +9,11 @@ from bench.tables import _cells
 
 TITLE = "GBLUP solved through each kernel"
 CAPTION = (
-    "EBVs and SNP effects by preconditioned conjugate gradients, G never formed: every step is one Z′U and one Z V "
-    "through the kernel. Solve is the median over repeats with its 95 % bootstrap interval, preparation not counted. "
-    "Cholesky is the time to form the dense G and to factor and solve with it, once, on the same data; × Cholesky is "
-    "its ratio to the solve. EBV error: the largest difference from the Cholesky solution, relative to the largest EBV; "
-    "a solve above 1e-8 is wrong and is not shown here."
+    "EBVs and SNP effects by preconditioned conjugate gradients, G never formed: every step is one Z′U and "
+    "one Z V through the kernel. Solve is the median over repeats with its 95 % bootstrap interval, "
+    "preparation not counted. Cholesky is the time to form the dense G and to factor and solve with it, "
+    "once, on the same data; × Cholesky is its ratio to the solve. EBV error: the largest difference from "
+    "the Cholesky solution, relative to the largest EBV; a solve above 1e-8 is wrong and is not shown here."
 )
 SOLVE = ["dataset", "n", "m", "trait", "relationship", "kernel", "target", "dtype", "threads"]
 REFERENCE = ["dataset", "trait", "relationship"]

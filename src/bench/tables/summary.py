@@ -10,9 +10,9 @@ TITLE = "Summary"
 MOST_LINES = 20
 USUAL_K = 10
 CAPTION = (
-    "Rate of each kernel's fastest target in float64, n·m·k multiply-adds per second with k = 10 columns (or the "
-    "largest k below), on one thread and on all, and how many times as fast as dense float64 BLAS with the matrix "
-    "resident."
+    "Rate of each kernel's fastest target in float64, n·m·k multiply-adds per second with k = 10 columns "
+    "(or the largest k below), on one thread and on all, and how many times as fast as dense float64 BLAS "
+    "with the matrix resident."
 )
 GROUP = ["dataset", "n", "m", "k", "threads", "kernel"]
 
@@ -27,7 +27,7 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     cells = cells[(cells["k"] == k) & cells["threads"].isin(ends)]
     # One target has to serve both directions: that of the least time for Z V and Z'U together.
     both = cells.groupby([*GROUP, "target"], as_index=False)["time"].sum()
-    best = both.sort_values("time", kind="stable").drop_duplicates(GROUP)
+    best = both.sort_values(["time", "target"]).drop_duplicates(GROUP)
     drawn = best.drop(columns="time")
     for direction in _page.DIRECTIONS:
         at = cells.loc[cells["direction"] == direction, [*GROUP, "target", "rate", "speedup"]]

@@ -25,7 +25,7 @@ KERNEL = Kernel(
     native=Native(
         "decompress.cc",
         targets={
-            "scalar": ("-O2",),
+            "scalar": ("-O3",),
             "avx2": ("-O3", "-ffp-contract=fast", "-mavx2", "-mfma"),
             "avx512": (
                 "-O3",

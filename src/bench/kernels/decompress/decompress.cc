@@ -35,12 +35,12 @@ constexpr int COLUMNS = 16, HELD = 20;
 template <class real>
 constexpr size_t LANES = 32 / sizeof(real);
 constexpr int COLUMNS = 6, HELD = 14;
-#else  // gcc makes of four lanes what the processor's baseline has
+#else
 template <class real>
-constexpr size_t LANES = 4;
+constexpr size_t LANES = 4;  // a byte of codes
 constexpr int COLUMNS = 6, HELD = 7;
 #endif
-constexpr int MOST_VECTORS = HELD >= 16 ? 8 : HELD >= 8 ? 4 : 2;  // of output rows in a strip
+constexpr int MOST_VECTORS = HELD >= 16 ? 8 : HELD >= 8 ? 4 : 1;  // of output rows in a strip
 
 constexpr size_t PANEL = 256;  // individuals: 64 bytes, one cache line, of each SNP
 constexpr size_t PANEL_BYTES = PANEL / 4;
@@ -52,6 +52,21 @@ template <class real>
 struct Vector {
     typedef real type __attribute__((vector_size(LANES<real> * sizeof(real))));
 };
+#if !defined(__AVX2__)
+// Four doubles in the 128-bit registers that every x86-64 and arm64 has; gcc 12 keeps wider ones in memory.
+struct FourDoubles {
+    typedef double pair __attribute__((vector_size(16)));
+    pair low, high;
+
+    double operator[](size_t lane) const { return lane < 2 ? low[lane] : high[lane - 2]; }
+    FourDoubles operator*(double x) const { return {low * x, high * x}; }
+    FourDoubles& operator+=(FourDoubles x) { return low += x.low, high += x.high, *this; }
+};
+template <>
+struct Vector<double> {
+    typedef FourDoubles type;
+};
+#endif
 template <class real>
 using Vec = typename Vector<real>::type;
 
@@ -114,7 +129,7 @@ inline __m256 decompress(const uint8_t* codes, float) {
 // The four dosages of every byte.
 template <class real>
 struct Dosages {
-    Vec<real> of_byte[256];
+    alignas(64) real of_byte[256][4];
     Dosages() {
         for (int byte = 0; byte < 256; byte++)
             for (int i = 0; i < 4; i++) of_byte[byte][i] = std::max(0, (byte >> 2 * i & 3) - 1);
@@ -125,7 +140,9 @@ const Dosages<real> DOSAGES;
 
 template <class real>
 inline Vec<real> decompress(const uint8_t* codes, real) {
-    return DOSAGES<real>.of_byte[*codes];
+    Vec<real> dosages;
+    std::memcpy(&dosages, DOSAGES<real>.of_byte[*codes], sizeof dosages);
+    return dosages;
 }
 #endif
 

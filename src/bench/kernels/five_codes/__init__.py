@@ -26,7 +26,7 @@ KERNEL = Kernel(
     native=Native(
         "five_codes.cc",
         targets={
-            "scalar": ("-O2",),
+            "scalar": ("-O3",),
             "avx2": ("-O3", "-mavx2", "-mfma"),
             "avx512": (
                 "-O3",

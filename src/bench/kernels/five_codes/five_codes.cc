@@ -94,34 +94,42 @@ void encode_by_individuals(const Bed& bed, const Codes& codes, size_t word) {
     }
 }
 
-// A table entry: V vectors of L columns each.
-template <class real, size_t L, size_t V>
+#if defined(__AVX512F__)
+constexpr size_t REGISTER = 64;
+#elif defined(__AVX2__)
+constexpr size_t REGISTER = 32;
+#else
+constexpr size_t REGISTER = 16;  // every x86-64 and arm64 has it
+#endif
+
+// A table entry: one value for each of N columns, as vectors of the widest register that divides it.
+template <class real, size_t N>
 struct Entry {
-    typedef real vec __attribute__((vector_size(L * sizeof(real)), may_alias));
-    static constexpr size_t COLUMNS = L * V;
-    vec part[V];
+    static constexpr size_t COLUMNS = N, BYTES = N * sizeof(real), PART = std::min(REGISTER, BYTES & -BYTES);
+    static constexpr size_t PARTS = BYTES / PART;
+    typedef real vec __attribute__((vector_size(PART)));
+    vec part[PARTS];
 };
 
 // All 243 sums of five inputs: entry e has dosage e / 3^s % 3 of input s.
 template <class E>
 void tabulate(const E* inputs, E* table) {
-    for (auto& part : table[0].part) part = part - part;
+    table[0] = E{};
     size_t size = 1;
     for (size_t s = 0; s < FIVE; s++, size *= 3)
         for (size_t e = 0; e < 2 * size; e++)
-            for (size_t v = 0; v < sizeof(E) / sizeof(E::part[0]); v++)
+            for (size_t v = 0; v < E::PARTS; v++)
                 table[size + e].part[v] = table[e].part[v] + inputs[s].part[v];
 }
 
 // acc[row] += the eight table entries that the row's word names.
 template <class E>
 void look_up(const uint64_t* words, size_t rows, const E* tables, E* acc) {
-    constexpr size_t V = sizeof(E) / sizeof(E::part[0]);
     for (size_t row = 0; row < rows; row++) {
         E sum = acc[row];
         for (size_t g = 0; g < CODES; g++) {
             const E& entry = tables[g * TABLE + (words[row] >> 8 * g & 0xff)];
-            for (size_t v = 0; v < V; v++) sum.part[v] += entry.part[v];
+            for (size_t v = 0; v < E::PARTS; v++) sum.part[v] += entry.part[v];
         }
         acc[row] = sum;
     }
@@ -166,19 +174,21 @@ int sweep(const Codes& codes, int threads, const real* x, size_t k, size_t c, re
 
 template <class real>
 int product(const Codes& codes, int threads, const void* x, size_t k, void* out) {
-    constexpr size_t HALF = 32 / sizeof(real);
+    // Columns go by 8 (float64; 16 in float32), an AVX-512 register; a rest of 9 to 12 is one sweep of three
+    // AVX2 registers. Zen 4, k = 32: 4 sweeps of 8 73 G/s, 2 of 12 and one of 8 68.
+    constexpr size_t EIGHT = 64 / sizeof(real), MOST = EIGHT * 3 / 2;
     const auto* in = static_cast<const real*>(x);
     auto* to = static_cast<real*>(out);
     for (size_t c = 0; c < k;) {
         const size_t left = k - c;
-        const auto sweep_columns = left > 2 * HALF   ? sweep<real, Entry<real, HALF, 3>>
-                                   : left > HALF     ? sweep<real, Entry<real, 2 * HALF, 1>>
-                                   : left > HALF / 2 ? sweep<real, Entry<real, HALF, 1>>
-                                   : left > HALF / 4 ? sweep<real, Entry<real, HALF / 2, 1>>
-                                                     : sweep<real, Entry<real, HALF / 4, 1>>;
-        const size_t columns = left > 2 * HALF ? 3 * HALF : 2 * HALF;
+        const bool rest = left > EIGHT && left <= MOST;
+        const auto sweep_columns = rest               ? sweep<real, Entry<real, MOST>>
+                                   : left > EIGHT / 2 ? sweep<real, Entry<real, EIGHT>>
+                                   : left > EIGHT / 4 ? sweep<real, Entry<real, EIGHT / 2>>
+                                   : left > EIGHT / 8 ? sweep<real, Entry<real, EIGHT / 4>>
+                                                      : sweep<real, Entry<real, EIGHT / 8>>;
         if (sweep_columns(codes, threads, in, k, c, to)) return 1;
-        c += columns;
+        c += rest ? MOST : EIGHT;
     }
     return 0;
 }

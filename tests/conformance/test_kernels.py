@@ -1,0 +1,425 @@
+"""The contract of every kernel, over each target that this machine can run.
+
+Oracle: dosages unpacked with plain Python bit arithmetic, and integer matrix products. Inputs of the exact
+tests are small integers, so that float32 and float64 results must be equal bit by bit.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench import kernels
+from bench.build import LIMITS, build
+from bench.errors import BenchError
+from bench.genotypes.packed import PackedGenotypes
+from bench.kernels import GenotypeOperator, Problem
+from bench.machine import this_machine
+
+MACHINE = this_machine()
+CASES = [
+    pytest.param(
+        name,
+        target,
+        id=f"{name}-{target}",
+        marks=[pytest.mark.skip(reason=reason)] if (reason := kernels.load(name).lacks(target, MACHINE)) else [],
+    )
+    for name in kernels.names()
+    for target in kernels.load(name).all_targets
+]
+DTYPES = ["f4", "f8"]
+DOSAGE_OF_CODE = (0, 0, 1, 2)  # code 1 is a missing call
+SIZES = [1, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257]
+COLUMNS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33]
+# What 0 · ∞ and 0 · NaN give: a table of sums skips the inputs whose dosage is 0.
+SKIPS_ZEROS = {"five_codes"}
+
+Open = Callable[..., GenotypeOperator]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path | None]:
+    """(kernel, target) → its shared library, compiled once a session; None for a kernel that has none."""
+
+    @cache
+    def compiled(name: str, target: str) -> Path | None:
+        if kernels.load(name).native is None:
+            return None
+        made = build(name, target, tmp_path_factory.mktemp(f"{name}-{target}"), flags=("-Werror",))
+        assert made.status == "ok", made.reason
+        return made.library
+
+    return compiled
+
+
+@pytest.fixture
+def open_kernel(library: Callable[[str, str], Path | None]) -> Open:
+    """Prepare a kernel's target on packed genotypes."""
+
+    def opened(
+        name: str, target: str, packed: PackedGenotypes, dtype: str = "f8", threads: int = 1
+    ) -> GenotypeOperator:
+        kernel = kernels.load(name)
+        return kernel.prepare(packed, target=target, dtype=dtype, library=library(name, target), threads=threads)
+
+    return opened
+
+
+def unpack_by_hand(packed: PackedGenotypes) -> np.ndarray:
+    """(n, m) int64 dosages, a missing call 0, bit by bit in plain Python."""
+    n, m = packed.shape
+    rows = [bytes(row) for row in packed.codes]
+    return np.array([[DOSAGE_OF_CODE[rows[j][i // 4] >> 2 * (i % 4) & 3] for j in range(m)] for i in range(n)])
+
+
+def random_packed(n: int, m: int, seed: int = 0) -> PackedGenotypes:
+    """Random bytes: every code occurs, missing calls and codes in the padding too."""
+    rng = np.random.default_rng([seed, n, m])
+    return PackedGenotypes(rng.integers(0, 256, (m, -(-n // 4)), dtype=np.uint8), n)
+
+
+def integers(rows: int, k: int, dtype: str, seed: int = 1) -> np.ndarray:
+    """Integers so small that all sums here are exact in float32."""
+    return np.random.default_rng([seed, rows, k]).integers(-50, 51, (rows, k)).astype(dtype)
+
+
+def assert_exact(operator: GenotypeOperator, Z: np.ndarray, k: int, dtype: str) -> None:
+    """Both products equal the integer products."""
+    n, m = Z.shape
+    V, U = integers(m, k, dtype), integers(n, k, dtype)
+    for found, expected in (
+        (operator.matmul(V), Z @ V.astype(np.int64)),
+        (operator.rmatmul(U), Z.T @ U.astype(np.int64)),
+    ):
+        assert found.dtype == np.dtype(dtype)
+        assert found.flags.c_contiguous
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "target"), CASES)
+class TestProducts:
+    def test_products_are_exact_for_every_number_of_individuals(self, open_kernel, name, target, dtype):
+        for n in SIZES:
+            packed = random_packed(n, 37)
+            assert_exact(open_kernel(name, target, packed, dtype), unpack_by_hand(packed), 3, dtype)
+
+    def test_products_are_exact_for_every_number_of_snps(self, open_kernel, name, target, dtype):
+        for m in SIZES:
+            packed = random_packed(41, m)
+            assert_exact(open_kernel(name, target, packed, dtype), unpack_by_hand(packed), 3, dtype)
+
+    def test_products_are_exact_for_every_number_of_columns(self, open_kernel, name, target, dtype):
+        packed = random_packed(67, 131)
+        operator, Z = open_kernel(name, target, packed, dtype), unpack_by_hand(packed)
+        for k in COLUMNS:
+            assert_exact(operator, Z, k, dtype)
+
+    def test_products_are_exact_beyond_every_block_of_the_kernels(self, open_kernel, name, target, dtype):
+        packed = random_packed(4500, 70)
+        assert_exact(open_kernel(name, target, packed, dtype), unpack_by_hand(packed), 10, dtype)
+        packed = random_packed(70, 4500)
+        assert_exact(open_kernel(name, target, packed, dtype), unpack_by_hand(packed), 10, dtype)
+
+    def test_a_thread_more_or_less_changes_no_bit(self, open_kernel, name, target, dtype):
+        if "blas" in name:
+            pytest.skip("a BLAS may split its sums by threads")
+        packed = random_packed(1031, 517)
+        rng = np.random.default_rng(2)
+        V, U = rng.standard_normal((517, 10)).astype(dtype), rng.standard_normal((1031, 10)).astype(dtype)
+        one, two = (open_kernel(name, target, packed, dtype, threads=t) for t in (1, 2))
+        np.testing.assert_array_equal(one.matmul(V), two.matmul(V))
+        np.testing.assert_array_equal(one.rmatmul(U), two.rmatmul(U))
+
+    def test_random_numbers_agree_with_numpy_to_rounding(self, open_kernel, name, target, dtype):
+        packed = random_packed(611, 1213)
+        operator, Z = open_kernel(name, target, packed, dtype), unpack_by_hand(packed).astype("f8")
+        rng = np.random.default_rng(3)
+        bound = {"f8": 1e-13, "f4": 1e-5}[dtype]
+        for k in (1, 10, 33):
+            V, U = rng.standard_normal((1213, k)).astype(dtype), rng.standard_normal((611, k)).astype(dtype)
+            for found, expected in (
+                (operator.matmul(V), Z @ V.astype("f8")),
+                (operator.rmatmul(U), Z.T @ U.astype("f8")),
+            ):
+                assert np.abs(found - expected).max() <= bound * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+class TestInputs:
+    def test_codes_after_the_last_individual_are_ignored(self, open_kernel, name, target):
+        for n in (1, 2, 3, 5, 254, 255, 257):
+            clean = np.random.default_rng(n).integers(0, 256, (19, -(-n // 4)), dtype=np.uint8)
+            clean[:, -1] &= 0xFF >> 2 * (-n % 4)
+            dirty = clean.copy()
+            dirty[:, -1] |= 0xFF << 2 * ((n - 1) % 4 + 1) & 0xFF
+            U = integers(n, 4, "f8")
+            first, second = (open_kernel(name, target, PackedGenotypes(c, n)) for c in (clean, dirty))
+            np.testing.assert_array_equal(first.rmatmul(U), second.rmatmul(U))
+            np.testing.assert_array_equal(first.matmul(integers(19, 4, "f8")), second.matmul(integers(19, 4, "f8")))
+
+    def test_rows_wider_than_their_codes_are_ignored_past_them(self, open_kernel, name, target):
+        wide = np.random.default_rng(5).integers(0, 256, (23, 40), dtype=np.uint8)
+        packed = PackedGenotypes(wide[:, :13], 50)
+        assert packed.codes.strides[0] == 40
+        assert_exact(open_kernel(name, target, packed), unpack_by_hand(packed), 5, "f8")
+
+    def test_every_other_snp_can_be_taken_as_a_view(self, open_kernel, name, target):
+        packed = PackedGenotypes(random_packed(77, 60).codes[::2], 77)
+        assert_exact(open_kernel(name, target, packed), unpack_by_hand(packed), 5, "f8")
+
+    def test_the_head_of_a_matrix_is_that_many_first_individuals(self, open_kernel, name, target):
+        packed = random_packed(300, 21)
+        for n in (1, 2, 5, 64, 255, 257, 299):
+            Z = unpack_by_hand(packed)[:n]
+            assert_exact(open_kernel(name, target, packed.head(n)), Z, 3, "f8")
+
+    def test_nothing_is_read_past_the_last_row(self, open_kernel, name, target):
+        """The payload ends where a page ends and the next one may not be read: an over-read is a crash."""
+        n, m = 1029, 7  # 258 bytes a row
+        size = m * -(-n // 4)
+        libc = ct.CDLL(None, use_errno=True)
+        libc.mmap.restype, libc.mmap.argtypes = ct.c_void_p, [ct.c_void_p, ct.c_size_t, *[ct.c_int] * 3, ct.c_long]
+        page = os.sysconf("SC_PAGESIZE")
+        length = -(-size // page) * page
+        start = libc.mmap(None, length + page, 3, 0x22, -1, 0)  # readable, writable; private, anonymous
+        assert libc.mprotect(ct.c_void_p(start + length), ct.c_size_t(page), 0) == 0
+        view = np.frombuffer((ct.c_uint8 * size).from_address(start + length - size), np.uint8).reshape(m, -1)
+        view[:] = random_packed(n, m).codes
+        packed = PackedGenotypes(view, n)
+        operator = open_kernel(name, target, packed)
+        assert_exact(operator, unpack_by_hand(packed), 3, "f8")
+        operator.close()
+        libc.munmap(ct.c_void_p(start), ct.c_size_t(length + page))
+
+    def test_matmul_of_a_monomorphic_snp_is_constant(self, open_kernel, name, target):
+        packed = PackedGenotypes.from_dosages(np.full((131, 1), 2))
+        np.testing.assert_array_equal(
+            open_kernel(name, target, packed).matmul(np.array([[3.0, -1.5]])), np.tile([[6.0, -3.0]], (131, 1))
+        )
+
+    def test_missing_calls_count_as_zero(self, open_kernel, name, target):
+        packed = PackedGenotypes.from_dosages(np.full((70, 45), -1))
+        operator = open_kernel(name, target, packed)
+        np.testing.assert_array_equal(operator.matmul(np.ones((45, 3))), np.zeros((70, 3)))
+        np.testing.assert_array_equal(operator.rmatmul(np.ones((70, 3))), np.zeros((45, 3)))
+
+    def test_inputs_may_be_strided_fortran_ordered_or_of_another_type(self, open_kernel, name, target):
+        packed = random_packed(90, 61)
+        operator, Z = open_kernel(name, target, packed), unpack_by_hand(packed)
+        V = integers(122, 12, "f8")
+        for given_V in (V[::2, ::3], np.asfortranarray(V[:61]), V[:61].astype("f4"), V[:61].astype(int)):
+            kept = given_V.copy()
+            np.testing.assert_array_equal(operator.matmul(given_V), Z @ given_V.astype(int))
+            np.testing.assert_array_equal(given_V, kept)
+        U = np.asfortranarray(integers(90, 7, "f8"))
+        np.testing.assert_array_equal(operator.rmatmul(U), Z.T @ U.astype(int))
+
+    def test_no_columns_give_no_columns(self, open_kernel, name, target):
+        operator = open_kernel(name, target, random_packed(9, 6))
+        assert operator.matmul(np.empty((6, 0))).shape == (9, 0)
+        assert operator.rmatmul(np.empty((9, 0))).shape == (6, 0)
+
+    def test_a_wrong_shape_is_refused(self, open_kernel, name, target):
+        operator = open_kernel(name, target, random_packed(9, 6))
+        for wrong in (np.ones((9, 2)), np.ones(6), np.ones((6, 2, 1))):
+            with pytest.raises(ValueError, match=r"expected a \(6, k\) matrix"):
+                operator.matmul(wrong)
+        with pytest.raises(ValueError, match=r"expected a \(9, k\) matrix"):
+            operator.rmatmul(np.ones((6, 2)))
+
+    def test_a_closed_matrix_refuses_products_and_may_be_closed_again(self, open_kernel, name, target):
+        operator = open_kernel(name, target, random_packed(9, 6))
+        operator.close()
+        operator.close()
+        with pytest.raises(ValueError, match="closed"):
+            operator.matmul(np.ones((6, 2)))
+        with pytest.raises(ValueError, match="closed"):
+            operator.rmatmul(np.ones((9, 2)))
+
+    def test_the_result_outlives_the_matrix(self, open_kernel, name, target):
+        packed = random_packed(33, 6)
+        operator = open_kernel(name, target, packed)
+        V = integers(6, 2, "f8")
+        result = operator.matmul(V)
+        operator.close()
+        np.testing.assert_array_equal(result, unpack_by_hand(packed) @ V.astype(int))
+
+    @pytest.mark.parametrize("k", [1, 10])
+    def test_nan_and_infinity_reach_the_rows_that_carry_the_allele(self, open_kernel, name, target, k):
+        """All kernels agree where the dosage is not 0; where it is, a dense product gives NaN, a table nothing."""
+        packed = random_packed(97, 53)
+        Z = unpack_by_hand(packed)
+        operator = open_kernel(name, target, packed)
+        for special in (np.nan, np.inf, -np.inf):
+            for product, matrix in ((operator.matmul, Z), (operator.rmatmul, Z.T)):
+                X = integers(matrix.shape[1], k, "f8")
+                X[17, 0] = special
+                with np.errstate(invalid="ignore"):
+                    expected = matrix.astype("f8") @ X
+                clean = np.where(np.isfinite(X), X, 0)
+                if name in SKIPS_ZEROS:
+                    expected[matrix[:, 17] == 0, 0] = (matrix @ clean)[matrix[:, 17] == 0, 0]
+                np.testing.assert_array_equal(product(X), expected)
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+@settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_matrix_has_exact_products(open_kernel, name, target, data):
+    n, m = data.draw(st.integers(1, 300), label="n"), data.draw(st.integers(1, 120), label="m")
+    k, dtype = data.draw(st.integers(1, 33), label="k"), data.draw(st.sampled_from(DTYPES), label="dtype")
+    packed = random_packed(n, m, seed=data.draw(st.integers(0, 2**32), label="seed"))
+    assert_exact(open_kernel(name, target, packed, dtype), unpack_by_hand(packed), k, dtype)
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+@settings(
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(n=st.integers(1, 200), m=st.integers(1, 200), k=st.integers(1, 12), seed=st.integers(0, 2**32))
+def test_the_two_directions_are_adjoint(open_kernel, name, target, n, m, k, seed):
+    operator = open_kernel(name, target, random_packed(n, m, seed))
+    V, U = integers(m, k, "f8", seed), integers(n, k, "f8", seed + 1)
+    assert np.sum(U * operator.matmul(V)) == np.sum(operator.rmatmul(U) * V)
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_products_agree_with_bed_reader(open_kernel, name, target, tmp_path):
+    """Written by bed_reader, so neither the unpacking nor the packing is ours."""
+    bed_reader = pytest.importorskip("bed_reader")
+    rng = np.random.default_rng(11)
+    dosages = rng.integers(0, 3, (83, 57)).astype("f8")
+    dosages[rng.random(dosages.shape) < 0.1] = np.nan
+    bed_reader.to_bed(tmp_path / "z.bed", dosages, count_A1=False)
+    packed = PackedGenotypes.open(tmp_path / "z.bed", n_samples=83, n_snps=57)
+    assert_exact(open_kernel(name, target, packed), np.nan_to_num(dosages).astype(int), 6, "f8")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_what_a_matrix_holds_is_within_what_was_declared(open_kernel, name, target, dtype):
+    packed = random_packed(1501, 2003)
+    operator = open_kernel(name, target, packed, dtype)
+    problem = Problem(n=1501, m=2003, k=10, dtype=dtype)
+    declared = kernels.load(name).bytes_needed(problem)
+    assert packed.n_snps * -(-packed.n_samples // 4) <= operator.bytes_held <= declared
+    assert declared <= 1.6 * (operator.bytes_held + problem.packed_bytes) + 4e6
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np
+from bench import kernels
+from bench.genotypes.packed import PackedGenotypes
+from bench.measure import current_rss, peak_rss
+
+name, target, library = sys.argv[1:]
+kernel = kernels.load(name)
+library = Path(library) if library else None
+def multiply(n, m, k):
+    codes = np.random.default_rng(0).integers(0, 256, (m, -(-n // 4)), dtype=np.uint8)
+    V, U = np.ones((m, k)), np.ones((n, k))
+    before = current_rss()
+    operator = kernel.prepare(PackedGenotypes(codes, n), target=target, library=library)
+    operator.matmul(V), operator.rmatmul(U)
+    return before
+multiply(40, 30, 2)
+Path("/proc/self/clear_refs").write_text("5")
+before = multiply(6000, 9000, 16)
+peak = int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+print(peak - before)
+"""
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_memory_taken_is_within_what_was_declared(library, name, target):
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, name, target, str(library(name, target) or "")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "clear_refs" in done.stderr:
+        pytest.skip("this system does not let a process reset its memory peak")
+    assert done.returncode == 0, done.stderr
+    problem = Problem(n=6000, m=9000, k=16)
+    kernel = kernels.load(name)
+    # The codes were in memory before, as the page cache may hold them: they are declared, and not measured.
+    declared = kernel.bytes_needed(problem) - problem.packed_bytes + problem.vector_bytes
+    measured = int(done.stdout)
+    assert measured <= 1.1 * declared + 16e6
+    assert measured >= 0.5 * (kernel.bytes_needed(problem) - problem.packed_bytes) - 16e6
+
+
+@pytest.mark.parametrize("name", kernels.names())
+def test_a_declaration_names_a_citation_or_says_what_it_is(name):
+    kernel = kernels.load(name)
+    assert kernel.summary
+    assert kernel.all_targets
+    assert set(kernel.dtypes) <= {"f4", "f8"}
+
+
+def test_a_gpu_kernel_without_code_is_refused_with_and_without_a_gpu():
+    from dataclasses import replace
+
+    kernel = kernels.load("gpu_2bit")
+    for target in kernel.all_targets:
+        bare, equipped = replace(MACHINE, gpus=()), replace(MACHINE, gpus=("NVIDIA H100",))
+        assert "needs an NVIDIA GPU" in (kernel.lacks(target, bare) or "")
+        assert "no GPU code in this version" in (kernel.lacks(target, equipped) or "")
+        with pytest.raises(BenchError, match="no GPU code in this version"):
+            kernel.prepare(random_packed(4, 4), target=target)
+
+
+@pytest.mark.parametrize("target", LIMITS.targets)
+class TestLimits:
+    @pytest.fixture
+    def limits(self, target, tmp_path) -> ct.CDLL:
+        absent = [f for f in LIMITS.cpu_flags(target) if f not in MACHINE.cpu_flags]
+        if absent:
+            pytest.skip(f"the processor lacks {', '.join(absent)}")
+        made = build("limits", target, tmp_path)
+        assert made.status == "ok", made.reason
+        library = ct.CDLL(str(made.library))
+        for name, arguments in (
+            ("limits_fma", [ct.c_int, ct.c_uint64, ct.c_int]),
+            ("limits_read", [ct.c_void_p, ct.c_uint64, ct.c_int]),
+            ("limits_copy", [ct.c_void_p, ct.c_void_p, ct.c_uint64, ct.c_int]),
+        ):
+            getattr(library, name).argtypes, getattr(library, name).restype = arguments, ct.c_uint64
+        return library
+
+    def test_fma_counts_what_it_does(self, limits, target):
+        once = limits.limits_fma(1, 1000, 8)
+        lanes = {"scalar": 2, "avx2": 4, "avx512": 8}[target]
+        assert once == 1000 * 12 * lanes
+        assert limits.limits_fma(2, 3000, 8) == 6 * once
+        assert limits.limits_fma(1, 1000, 4) == 2 * once
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_read_touches_every_line_once(self, limits, target, threads):
+        for lines in (1, 2, 3, 7, 8, 1001):
+            words = np.random.default_rng(lines).integers(0, 2**63, 8 * lines).astype(np.uint64)
+            found = limits.limits_read(words.ctypes.data, words.nbytes, threads)
+            assert found == np.bitwise_xor.reduce(words)
+
+    def test_copy_copies_every_byte_and_counts_both_ways(self, limits, target):
+        source = np.random.default_rng(0).integers(0, 256, 100_003, dtype=np.uint8)
+        copy = np.zeros_like(source)
+        assert limits.limits_copy(copy.ctypes.data, source.ctypes.data, source.nbytes, 2) == 2 * source.nbytes
+        np.testing.assert_array_equal(copy, source)

@@ -1,0 +1,215 @@
+"""Figures of synthetic measurements: what is drawn is what was measured, and the same bytes every time."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_documents as synthetic
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from synthetic_documents import measurements
+
+from bench import figures, tables
+from bench.errors import BenchError
+from bench.figures import style
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory):
+    return measurements(tmp_path_factory.mktemp("documents"))
+
+
+def texts(figure: Figure) -> list[str]:
+    return [t.get_text() for t in figure.findobj(Text) if t.get_text()]
+
+
+def curves(at, kernel: str) -> list[np.ndarray]:
+    """(points, 2) of every line of a kernel's colour in a panel."""
+    colour = style.look(kernel).colour
+    return [np.column_stack(line.get_data()).astype(float) for line in at.lines if line.get_color() == colour]
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_every_figure_is_written_in_three_formats_with_the_same_bytes_every_time(frame, tmp_path, name):
+    for folder in ("one", "two"):
+        figures.write(name, frame, tmp_path / folder)
+    for kind, magic in (("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")):
+        one, two = ((tmp_path / folder / f"{name}.{kind}").read_bytes() for folder in ("one", "two"))
+        assert one.startswith(magic)
+        assert one == two
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_a_figure_fits_a_page_and_its_text_can_be_read(frame, name):
+    figure = figures.load(name).draw(frame)
+    width, height = figure.get_size_inches()
+    assert width == style.WIDTH
+    assert height < 9.5
+    assert min(t.get_fontsize() for t in figure.findobj(Text) if t.get_text()) >= 7
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_drawing_leaves_the_measurements_and_matplotlib_alone(frame, name):
+    import matplotlib as mpl
+
+    before, settings = frame.copy(), dict(mpl.rcParams)
+    figures.load(name).draw(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    assert dict(mpl.rcParams) == settings
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_a_figure_with_nothing_to_draw_says_so_in_words(frame, tmp_path, name):
+    figure = figures.load(name).draw(frame.head(0))
+    assert any(text.startswith("Nothing to draw:") for text in texts(figure))
+    assert any("hold no case of the experiment" in text for text in texts(figure))
+    figures.write(name, frame.head(0), tmp_path)
+    assert (tmp_path / f"{name}.png").stat().st_size > 0
+
+
+def test_an_empty_figure_gives_the_reasons_of_what_was_refused(tmp_path):
+    docs = [synthetic.refused_document("pigs", "gpu_2bit", t) for t in ("sm_80", "sm_90")]
+    figure = figures.load("rates").draw(measurements(tmp_path, *docs, synthetic.wrong_document()))
+    said = " ".join(texts(figure))
+    assert "2 × refused: needs an NVIDIA GPU" in said
+    assert "1 × wrong: matmul with k = 10" in said
+
+
+def test_roofline_draws_rates_over_the_intensity_of_what_a_kernel_stores(frame):
+    figure = figures.load("roofline").draw(frame)
+    first = figure.axes[0]  # cattle, float64, 1 thread
+    forward, backward = curves(first, "decompress")
+    assert forward[:, 0].tolist() == [4.0, 40.0, 128.0]
+    assert forward[:, 1] == pytest.approx([9.0, 36.0, 36.0])
+    assert backward[:, 1] == pytest.approx([9.9, 39.6, 39.6])
+    assert curves(first, "dense_blas")[0][:, 0].tolist() == [1 / 8, 10 / 8, 32 / 8]
+    single = figure.axes[2]  # cattle, float32, 1 thread
+    assert curves(single, "dense_blas")[0][:, 0].tolist() == [1 / 4, 10 / 4, 32 / 4]
+
+
+def test_roof_is_the_lesser_of_bandwidth_and_peak(frame):
+    roof = next(line for line in figures.load("roofline").draw(frame).axes[0].lines if line.get_color() == style.GREY)
+    x, y = roof.get_data()
+    assert np.asarray(y) == pytest.approx(np.minimum(60.0, 40.0 * np.asarray(x)))
+
+
+def test_a_figure_of_rates_draws_the_fastest_target_and_never_a_wrong_kernel(frame):
+    for name in ("roofline", "rates", "scaling"):
+        legend = [t.get_text() for t in figures.load(name).draw(frame).legends[0].get_texts()]
+        assert "five_codes (avx2)" in legend
+        assert "decompress (avx512)" in legend
+        assert "dense_blas (mkl)" in legend
+
+
+def test_rates_are_bars_of_the_measured_rate_with_the_peak_as_a_line(frame):
+    at = figures.load("rates").draw(frame).axes[0]  # cattle, 1 thread
+    heights = {round(patch.get_height(), 6) for patch in at.patches}
+    assert {9.0, 36.0, 39.6, 72.0, 79.2} <= heights
+    assert {line.get_ydata()[0] for line in at.lines if len(line.get_ydata()) == 2} >= {60.0, 120.0}
+
+
+def test_scaling_draws_time_over_n(frame):
+    at = figures.load("scaling").draw(frame).axes[0]  # Z V
+    (curve,) = curves(at, "decompress")
+    n = np.array([1000, 3000, 9000])
+    assert curve[:, 0].tolist() == n.tolist()
+    assert curve[:, 1] == pytest.approx(1e3 * n * 10_000 * 10 / 36e9)
+
+
+def test_solves_draw_time_and_error_beside_the_dense_way(frame):
+    figure = figures.load("solves").draw(frame)
+    times, errors = figure.axes[1], figure.axes[3]  # pigs: one trait
+    assert curves(times, "decompress")[0][0, 0] == pytest.approx(240 * 15_000 * 10_000 / 72e9)
+    assert curves(errors, "decompress")[0][0, 0] == pytest.approx(3.2e-11)
+    dense = [line.get_xdata()[0] for line in times.lines if line.get_linestyle() == "--"]
+    assert dense == [5.0]
+
+
+def test_convergence_draws_every_step_of_every_kernel(frame):
+    at = figures.load("convergence").draw(frame).axes[1]  # pigs: one trait
+    for kernel, targets in (("five_codes", 2), ("numba_unpack", 1)):
+        found = curves(at, kernel)
+        assert len(found) == targets
+        assert found[0][:, 1] == pytest.approx(10 ** (-np.arange(60) / 5))
+
+
+def test_prediction_draws_the_pooled_value_and_each_fold(frame):
+    at = figures.load("prediction").draw(frame).axes[0]
+    rows = [label.get_text() for label in at.get_yticklabels()]
+    y = rows.index("cattle · yield")
+    on_row = [line.get_xdata() for line in at.lines if np.allclose(line.get_ydata(), y)]
+    assert sorted(float(x) for values in on_row for x in np.atleast_1d(values)) == pytest.approx(
+        [0.40, 0.42, 0.42, 0.44]
+    )
+
+
+def test_figures_stay_on_the_page_with_four_data_sets_and_six_kernels(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "SIZES", {f"a_long_name_{i}": (1000 + i, 2000) for i in range(4)})
+    monkeypatch.setattr(synthetic, "SHARE", synthetic.SHARE | {("lut_5", "avx512"): 1.5, ("gpu_2bit", "sm_90"): 3.0})
+    docs = [
+        synthetic.products_document(d, *kernel, dtype, threads)
+        for d in synthetic.SIZES
+        for kernel in synthetic.SHARE
+        for dtype in ("f8", "f4")
+        for threads in (1, 2)
+    ]
+    frame = measurements(tmp_path, *docs)
+    for name in ("roofline", "rates"):
+        figure = figures.load(name).draw(frame)
+        assert figure.get_size_inches()[1] < 9.5
+        figure.canvas.draw()
+        boxes = [legend.get_window_extent() for legend in figure.legends]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_kernels_have_distinct_looks_and_new_ones_keep_theirs():
+    looks = [style.look(name) for name in style.LOOKS]
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
+    assert style.look("lut_5") == style.look("lut_5")
+    assert style.look("lut_5").colour not in {look.colour for look in looks}
+    assert style.look("lut_5").marker not in {look.marker for look in looks}
+    assert style.ordered(["zz", "five_codes", "aa", "dense_blas"]) == ["dense_blas", "five_codes", "aa", "zz"]
+
+
+def test_an_unknown_figure_is_an_error_that_lists_the_known():
+    with pytest.raises(BenchError, match="no figure 'roof'; there are convergence, prediction"):
+        figures.load("roof")
+
+
+def test_sources_of_a_figure_exist_and_hold_its_module():
+    for name in figures.names():
+        found = figures.sources(name)
+        assert all(Path(file).exists() for file in found)
+        assert any(file.endswith(f"figures/{name}.py") for file in found)
+
+
+@pytest.mark.parametrize("kind", ["table", "figure"])
+def test_captions_of_the_report_cover_every_name_and_are_one_paragraph(kind):
+    jinja2, core = pytest.importorskip("jinja2"), pytest.importorskip("docutils.core")
+    text = (Path(__file__).parents[2] / "workflow" / "report" / f"{kind}.rst").read_text()
+    fallback = None
+    for name in ["nothing_known", *(tables if kind == "table" else figures).names()]:
+        wildcards = types.SimpleNamespace(wildcards=types.SimpleNamespace(name=name))
+        rendered = jinja2.Environment().from_string(text).render(snakemake=wildcards)
+        body = core.publish_parts(rendered, writer_name="html", settings_overrides={"halt_level": 2})["body"]
+        assert body.count("<p>") == 2
+        assert "<dl" not in body
+        fallback = fallback or body.replace(name, "NAME")
+        assert name == "nothing_known" or body.replace(name, "NAME") != fallback
+
+
+def test_importing_a_figure_imports_neither_kernels_nor_the_clock():
+    import subprocess
+
+    code = (
+        "import sys; from bench import figures, tables\n"
+        "[figures.load(n) for n in figures.names()]; [tables.load(n) for n in tables.names()]\n"
+        "print([m for m in sys.modules if m.startswith(('bench.kernels', 'bench.measure', 'bench.solvers'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

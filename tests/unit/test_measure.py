@@ -1,0 +1,125 @@
+"""The clock, with a fake one; the machine-wide lock, with real processes."""
+
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from bench import measure
+from bench.measure import Clock, Sample, exclusive, once, repeats
+
+
+class FakeTime:
+    """A clock that moves only when the measured call says so; CPU time runs at twice the wall's pace."""
+
+    def __init__(self, durations):
+        self.now, self.durations, self.calls = 0.0, list(durations), 0
+
+    def call(self):
+        self.now += self.durations[min(self.calls, len(self.durations) - 1)]
+        self.calls += 1
+
+    @property
+    def clock(self):
+        return Clock(wall=lambda: self.now, cpu=lambda: 2 * self.now)
+
+
+def test_one_call_is_timed_by_wall_and_cpu():
+    fake = FakeTime([0.25])
+    assert once(fake.call, fake.clock) == Sample(wall=0.25, cpu=0.5)
+
+
+def test_the_warm_up_is_called_and_not_counted():
+    fake = FakeTime([100.0, 1.0])
+    samples = repeats(fake.call, least=3, seconds=0.1, most=10, clock=fake.clock)
+    assert [s.wall for s in samples] == [1.0, 1.0, 1.0]
+    assert fake.calls == 4
+
+
+def test_without_warm_up_the_first_call_counts():
+    fake = FakeTime([8.0, 1.0])
+    samples = repeats(fake.call, least=2, seconds=0.1, most=10, warm=False, clock=fake.clock)
+    assert [s.wall for s in samples] == [8.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("duration", "least", "seconds", "most", "expected"),
+    [
+        (1.0, 5, 0.5, 50, 5),  # slow: the least
+        (0.125, 3, 1.0, 50, 8),  # on until the seconds are measured
+        (0.001953125, 3, 1.0, 50, 50),  # fast: the most
+        (0.25, 4, 1.0, 50, 4),  # the seconds are reached with the least
+        (1.0, 5, 0.5, 2, 5),  # the least wins over the most
+    ],
+)
+def test_repeats_go_on_until_least_and_seconds_or_most(duration, least, seconds, most, expected):
+    fake = FakeTime([duration])
+    samples = repeats(fake.call, least=least, seconds=seconds, most=most, clock=fake.clock)
+    assert len(samples) == expected
+    assert fake.calls == expected + 1
+
+
+def test_an_error_of_the_call_is_not_swallowed():
+    def fail():
+        raise MemoryError("no")
+
+    with pytest.raises(MemoryError):
+        repeats(fail)
+
+
+def test_the_real_clock_sees_a_sleep_on_the_wall_and_not_on_the_cpu():
+    sample = once(lambda: time.sleep(0.1))
+    assert 0.1 <= sample.wall < 5
+    assert sample.cpu < 0.09
+
+
+def test_memory_that_is_touched_is_resident():
+    before = measure.current_rss()
+    block = np.ones(1 << 23)
+    assert measure.current_rss() - before >= 0.9 * block.nbytes
+    assert measure.peak_rss() >= measure.current_rss() - (1 << 20)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from bench.measure import exclusive
+with exclusive(Path(sys.argv[1])):
+    begin = time.monotonic()
+    print("inside", flush=True)
+    time.sleep(float(sys.argv[2]))
+    print(begin, time.monotonic(), flush=True)
+"""
+
+
+def holder(lock, seconds):
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_no_two_processes_are_inside_at_once(tmp_path):
+    running = [holder(tmp_path / "lock", 0.3) for _ in range(3)]
+    intervals = sorted(tuple(map(float, p.communicate(timeout=60)[0].split()[1:])) for p in running)
+    assert all(end - begin >= 0.3 for begin, end in intervals)
+    assert all(earlier[1] <= later[0] for earlier, later in pairwise(intervals))
+
+
+def test_the_machine_is_free_once_its_holder_is_killed(tmp_path):
+    other = holder(tmp_path / "lock", 600)
+    assert other.stdout.readline() == "inside\n"
+    other.kill()
+    other.communicate()
+    with exclusive(tmp_path / "lock") as waited:
+        assert waited < 60
+
+
+def test_the_wait_is_told(tmp_path):
+    other = holder(tmp_path / "lock", 0.5)
+    other.stdout.readline()
+    with exclusive(tmp_path / "lock") as waited:
+        assert waited > 0.1
+    other.communicate()

@@ -1,0 +1,155 @@
+"""Medians and ratios against closed forms, and coverage by simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+
+from bench.statistics import Interval, median_interval, paired_ratio_interval, ratio_interval
+
+
+def resampled_medians(values: list[float]) -> np.ndarray:
+    """The whole bootstrap distribution, by listing every sample with replacement."""
+    return np.median(np.array(list(itertools.product(values, repeat=len(values)))), axis=1)
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [3.0, 1.0, 8.0, 2.0], [5.0, 1.0, 9.0, 2.0, 7.0]])
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9])
+def test_median_interval_has_the_quantiles_of_the_whole_bootstrap_distribution(values, level):
+    whole = resampled_medians(values)
+    found = median_interval(values, level=level)
+    assert found.value == np.median(values)
+    for bound, tail in ((found.low, (1 - level) / 2), (found.high, (1 + level) / 2)):
+        # The bound is a quantile of the whole distribution for some tail within the Monte Carlo error.
+        near = [np.quantile(whole, np.clip(tail + e, 0, 1), method="inverted_cdf") for e in (-0.03, 0, 0.03)]
+        assert near[0] <= bound <= near[2]
+
+
+def test_share_of_bootstrap_medians_below_a_value_follows_the_binomial_law():
+    # The median of 5 draws from 5 lies at or below x_(2) if at least 3 draws do: P(Bin(5, 2/5) ≥ 3) = 0.31744.
+    exact = sum(math.comb(5, j) * 0.4**j * 0.6 ** (5 - j) for j in (3, 4, 5))
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    just_inside = median_interval(values, level=1 - 2 * (exact - 0.03))
+    just_outside = median_interval(values, level=1 - 2 * (exact + 0.03))
+    assert (just_inside.low, just_outside.low) == (2.0, 3.0)
+
+
+def test_five_values_give_the_interval_from_minimum_to_maximum():
+    assert median_interval([3.0, 1.0, 2.0, 5.0, 4.0]) == Interval(3.0, 1.0, 5.0)
+
+
+def test_intervals_are_the_same_every_time_and_another_seed_gives_other_draws():
+    values = np.random.default_rng(0).exponential(size=40)
+    assert median_interval(values) == median_interval(values.copy())
+    wide = [median_interval(values, seed=seed, level=0.37) for seed in range(8)]
+    assert len({(i.low, i.high) for i in wide}) > 1
+
+
+def test_equal_values_leave_no_doubt():
+    assert median_interval([2.0] * 7) == Interval(2.0, 2.0, 2.0)
+    assert ratio_interval([8.0] * 7, [2.0] * 5) == Interval(4.0, 4.0, 4.0)
+
+
+def test_one_value_has_no_bounds_and_none_has_no_value():
+    one, none = median_interval([2.0]), median_interval([])
+    assert one.value == 2.0
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    assert math.isnan(none.value)
+    assert math.isnan(ratio_interval([], [1.0]).value)
+    assert math.isnan(ratio_interval([1.0], [2.0, 2.1]).low)
+
+
+def test_a_missing_value_makes_the_interval_missing():
+    assert math.isnan(median_interval([1.0, math.nan, 2.0]).value)
+    assert math.isnan(ratio_interval([1.0, 2.0], [math.nan, 1.0]).value)
+
+
+def test_ratio_resamples_its_two_samples_independently():
+    # The same sample on both sides: resampled together the ratio would be exactly 1.
+    values = np.linspace(1, 3, 9)
+    found = ratio_interval(values, values)
+    assert found.value == 1.0
+    assert found.low < 0.9
+    assert found.high > 1.1
+
+
+def test_ratio_of_halves_is_the_reciprocal_of_the_ratio_of_doubles():
+    a, b = np.array([4.0, 5.0, 6.0, 7.0, 8.0]), np.array([2.0, 2.1, 2.2])
+    assert ratio_interval(a, b).value == pytest.approx(6.0 / 2.1)
+    assert 1 / ratio_interval(b, a).value == pytest.approx(6.0 / 2.1)
+
+
+def test_paired_ratio_is_exact_where_drift_hits_both():
+    drift = np.array([1.0, 10.0, 3.0, 0.1, 2.0, 5.0, 7.0])
+    found = paired_ratio_interval(4 * drift, drift)
+    assert (found.value, found.low, found.high) == pytest.approx((4.0, 4.0, 4.0), rel=1e-14)
+    assert ratio_interval(4 * drift, drift).high > 8
+
+
+def test_paired_ratio_is_the_exponential_of_the_median_log_ratio():
+    a, b = np.array([2.0, 3.0, 12.0, 5.0]), np.array([1.0, 1.0, 2.0, 5.0])
+    assert paired_ratio_interval(a, b).value == pytest.approx(math.exp((math.log(2) + math.log(3)) / 2))
+
+
+def test_paired_ratio_of_unequal_lengths_is_an_error():
+    with pytest.raises(ValueError, match="equally many values, got 2 and 3"):
+        paired_ratio_interval([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(4.123, 4.049, 4.2), "4.12 [4.05, 4.20]"),
+        (Interval(0.012345, 0.011, 0.0139), "0.0123 [0.0110, 0.0139]"),
+        (Interval(1234.5, 1200.2, 1300.0), "1234 [1200, 1300]"),
+        (Interval(12.34, 12.0, 13.0), "12.3 [12.0, 13.0]"),
+        (Interval(3.2e-15, 1e-15, 4e-15), "3.20e-15 [1.00e-15, 4.00e-15]"),
+        (Interval(4.0, math.nan, math.nan), "4.00"),
+        (Interval(0.0, 0.0, 0.0), "0.00 [0.00, 0.00]"),
+        (Interval(math.nan, math.nan, math.nan), "–"),
+    ],
+)
+def test_interval_as_text_has_three_significant_digits(interval, text):
+    assert str(interval) == text
+
+
+def test_thousands_of_cells_take_seconds():
+    values = np.random.default_rng(1).exponential(size=(2000, 30))
+    start = time.monotonic()
+    for row in values:
+        median_interval(row)
+        ratio_interval(row, values[0])
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("size", [5, 15, 30])
+def test_interval_covers_the_median_as_often_as_it_says(size):
+    rng = np.random.default_rng(size)
+    trials = 3000
+    samples = rng.lognormal(sigma=0.5, size=(trials, size))  # median 1, skewed as times are
+    found = [median_interval(sample) for sample in samples]
+    covered = np.mean([i.low <= 1.0 <= i.high for i in found])
+    # 5 values: minimum to maximum, 1 − 2·2⁻⁵ exactly. More: the percentile bootstrap is a little short of 95 %.
+    low, high = (0.925, 0.95) if size == 5 else (0.92, 0.97)
+    assert low < covered < high
+
+
+@pytest.mark.statistical
+def test_ratio_and_paired_ratio_cover_the_true_ratio():
+    rng = np.random.default_rng(11)
+    trials, rounds = 2000, 15
+    drift = rng.lognormal(sigma=1.0, size=(trials, rounds))
+    a = 4 * rng.lognormal(sigma=0.1, size=(trials, rounds))
+    b = rng.lognormal(sigma=0.1, size=(trials, rounds))
+    plain = [ratio_interval(x, y) for x, y in zip(a, b, strict=True)]
+    paired = [paired_ratio_interval(x, y) for x, y in zip(a * drift, b * drift, strict=True)]
+    for intervals in (plain, paired):
+        assert 0.92 < np.mean([i.low <= 4 <= i.high for i in intervals]) < 0.985
+    widths = [np.median([i.high / i.low for i in intervals]) for intervals in (plain, paired)]
+    assert widths[1] < 1.5 * widths[0]  # drift of a factor e costs the pairs nothing

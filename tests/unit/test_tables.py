@@ -1,0 +1,334 @@
+"""Tables of synthetic measurements whose answers are known exactly."""
+
+from __future__ import annotations
+
+import html.parser
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_documents as synthetic
+from synthetic_documents import measurements
+
+from bench import tables
+from bench.errors import BenchError
+from bench.record import Document
+from bench.tables import _page
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory):
+    return measurements(tmp_path_factory.mktemp("documents"))
+
+
+def at(drawn: pd.DataFrame, **where) -> pd.Series:
+    """The one row of a table at a place."""
+    found = drawn[np.logical_and.reduce([drawn[name] == value for name, value in where.items()])]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+PLACE = {"dataset": "pigs", "dtype": "f8", "threads": 1, "k": 10, "direction": "matmul"}
+
+
+def test_products_give_time_rate_and_shares_of_what_was_measured(frame):
+    row = at(tables.load("products").draw(frame), **PLACE, kernel="decompress", target="avx512")
+    n, m = synthetic.SIZES["pigs"]
+    seconds = n * m * 10 / 36e9
+    assert row["time_ms"] == pytest.approx(1e3 * seconds)
+    assert row["min_ms"] == pytest.approx(0.98e3 * seconds)
+    assert row["time_ms_low"] <= row["time_ms"] <= row["time_ms_high"]
+    assert row["rate"] == pytest.approx(36.0)
+    assert row["fma_share"] == pytest.approx(0.6)
+    assert row["read_share"] == pytest.approx(n * m / 4 / seconds / synthetic.READ)
+    assert row["repeats"] == len(synthetic.WOBBLE)
+
+
+def test_speed_ups_are_against_the_fastest_blas_and_the_fastest_decompress_of_the_dtype(frame):
+    drawn = tables.load("products").draw(frame)
+    # dense_blas: openblas 1/8 of the peak, mkl 0.15 (the baseline); decompress: avx512 0.6.
+    row = at(drawn, **PLACE, kernel="five_codes", target="avx2")
+    assert row["blas_speedup"] == pytest.approx(0.75 / 0.15)
+    assert row["decompress_speedup"] == pytest.approx(0.75 / 0.6)
+    assert row["blas_speedup_low"] < 5 < row["blas_speedup_high"]
+    assert at(drawn, **PLACE, kernel="dense_blas", target="openblas")["blas_speedup"] == pytest.approx(0.125 / 0.15)
+    # float32 still has float64 BLAS as its baseline, but the decompress of its own dtype.
+    single = at(drawn, **PLACE | {"dtype": "f4"}, kernel="five_codes", target="avx2")
+    assert single["blas_speedup"] == pytest.approx(2 * 0.75 / 0.15)
+    assert single["decompress_speedup"] == pytest.approx(0.75 / 0.6)
+
+
+def test_a_speed_up_of_exactly_four(tmp_path):
+    fast = synthetic.products_document("cattle", "decompress", "avx512", "f8", 1)
+    slow = synthetic.products_document("cattle", "dense_blas", "mkl", "f8", 1)
+    row = at(
+        tables.load("products").draw(measurements(tmp_path, fast, slow)),
+        k=10,
+        direction="rmatmul",
+        kernel="decompress",
+    )
+    assert row["blas_speedup"] == pytest.approx(4.0, rel=1e-12)
+
+
+def test_the_baseline_against_itself_is_one_without_an_interval(frame):
+    row = at(tables.load("products").draw(frame), **PLACE, kernel="dense_blas", target="mkl")
+    assert row["blas_speedup"] == 1.0
+    assert np.isnan(row["blas_speedup_low"])
+
+
+def test_without_a_baseline_there_is_no_speed_up(tmp_path):
+    drawn = tables.load("products").draw(
+        measurements(tmp_path, synthetic.products_document("cattle", "five_codes", "avx2", "f8", 1))
+    )
+    assert drawn["blas_speedup"].isna().all()
+    assert drawn["decompress_speedup"].isna().all()
+    assert drawn["rate"].gt(0).all()
+
+
+def test_without_measured_limits_there_are_no_shares(tmp_path):
+    doc = synthetic.products_document("cattle", "five_codes", "avx2", "f8", 1)
+    doc.rows = [row for row in doc.rows if row["phase"] != "limits"]
+    drawn = tables.load("products").draw(measurements(tmp_path, doc))
+    assert len(drawn) == 6
+    assert drawn["fma_share"].isna().all()
+
+
+def test_a_wrong_kernel_is_in_no_table_of_times(frame):
+    for name in ("products", "summary"):
+        drawn = tables.load(name).draw(frame)
+        assert not ((drawn["kernel"] == "five_codes") & (drawn["target"] == "avx512")).any()
+    assert tables.load("products").draw(frame)["time_ms"].min() > 0.1
+
+
+def test_the_share_of_the_peak_is_that_of_the_same_session(tmp_path):
+    docs = [synthetic.products_document("cattle", "decompress", t, "f8", 1) for t in ("scalar", "avx512")]
+    for row in docs[0].rows:
+        if row["metric"] == "fma_peak":
+            row["value"] /= 2
+    drawn = tables.load("products").draw(measurements(tmp_path, *docs))
+    where = {"k": 10, "direction": "matmul"}
+    assert at(drawn, **where, target="scalar")["fma_share"] == pytest.approx(0.4)
+    assert at(drawn, **where, target="avx512")["fma_share"] == pytest.approx(0.6)
+
+
+def test_scaling_sessions_do_not_mix_with_products(frame):
+    drawn = tables.load("products").draw(frame)
+    assert set(drawn["n"]) == {n for n, _ in synthetic.SIZES.values()}
+    assert len(drawn) == 2 * len(synthetic.SHARE) * 2 * 2 * 6
+
+
+def test_kernels_give_bits_per_genotype_and_the_worst_error(frame):
+    drawn = tables.load("kernels").draw(frame)
+    where = {"dataset": "cattle", "dtype": "f8", "threads": 1}
+    dense = at(drawn, **where, kernel="dense_blas", target="mkl")
+    packed = at(drawn, **where, kernel="decompress", target="avx512")
+    assert (dense["bytes_per_genotype"], packed["bits_per_genotype"]) == (8.0, 2.0)
+    assert (packed["integer_mismatches"], packed["rel_error"], packed["prepare_s"]) == (0, 3e-15, 0.5)
+    wrong = at(drawn, **where, kernel="five_codes", target="avx512")
+    assert (wrong["status"], wrong["integer_mismatches"]) == ("wrong", 7)
+    assert wrong["reason"].startswith("matmul with k = 10")
+
+
+def test_kernels_list_what_was_refused_with_the_reason(frame):
+    drawn = tables.load("kernels").draw(frame)
+    refused = drawn[drawn["status"] == "refused"]
+    assert set(refused["target"]) == {"sm_80", "sm_90"}
+    assert refused["reason"].eq("needs an NVIDIA GPU, this machine has none").all()
+
+
+@pytest.mark.parametrize("ratio", [4.0, 0.5])
+def test_pairs_tell_how_many_times_as_fast_the_first_is(tmp_path, ratio):
+    drawn = tables.load("paired").draw(measurements(tmp_path, synthetic.paired_document(ratio)))
+    assert drawn["direction"].tolist() == ["matmul", "rmatmul"]
+    row = drawn.iloc[0]
+    assert (row["kernel"], row["against"], row["against_target"]) == ("decompress", "dense_blas", "openblas")
+    for end in ("", "_low", "_high"):
+        assert row[f"times_as_fast{end}"] == pytest.approx(ratio, rel=1e-12)  # drift of a factor 10 cancels
+    assert row["fma_share"] == pytest.approx(0.6)
+    assert row["against_fma_share"] == pytest.approx(0.6 / ratio)
+    assert (row["rate"], row["against_rate"]) == pytest.approx((36.0, 36.0 / ratio))
+    assert row["pairs"] == 5
+
+
+def test_pairs_are_matched_by_round_and_not_by_order(tmp_path):
+    doc = synthetic.paired_document()
+    doc.rows.reverse()
+    drawn = tables.load("paired").draw(measurements(tmp_path, doc))
+    assert drawn["times_as_fast"].tolist() == pytest.approx([4.0, 4.0])
+
+
+def test_gblup_gives_variances_prediction_and_the_spread_of_the_folds(frame):
+    drawn = tables.load("gblup").draw(frame)
+    row = at(drawn, dataset="cattle", trait="yield")
+    assert (row["lambda"], row["h2"], row["var_u"], row["var_e"]) == (1.5, 0.4, 0.4, 0.6)
+    assert (row["predictive_ability"], row["reliability"]) == (0.42, 0.55)
+    assert row["predictive_ability_sd"] == pytest.approx(0.02)
+    assert row["accuracy"] == pytest.approx(0.72)
+    assert row["snp_blup_error"] == 5e-11
+    assert row["records"] == 4100
+    assert "inverse_max_n" in at(drawn, dataset="pigs")["note"]
+    assert len(drawn) == 3
+
+
+def test_solves_compare_with_the_dense_way(frame):
+    drawn = tables.load("solves").draw(frame)
+    row = at(drawn, dataset="pigs", kernel="decompress", target="avx512")
+    n, m = synthetic.SIZES["pigs"]
+    seconds = 240 * n * m / 72e9
+    assert row["solve_s"] == pytest.approx(seconds)
+    assert row["cholesky_s"] == pytest.approx(0.5 + 3.0 + 1.5)
+    assert row["cholesky_speedup"] == pytest.approx(5.0 / seconds)
+    assert (row["iterations"], row["snp_effect_error"]) == (59, 3e-11)
+    assert row["ebv_error"] == pytest.approx(3.2e-11)
+
+
+def test_a_wrong_solve_is_not_shown(tmp_path):
+    doc = synthetic.solve_document("pigs", "gain", "decompress", "avx512").wrong("EBVs differ")
+    assert tables.load("solves").draw(measurements(tmp_path, doc)).empty
+
+
+def test_refused_groups_equal_reasons_and_lists_what_they_concern(frame):
+    drawn = tables.load("refused").draw(frame)
+    assert len(drawn) == 3
+    gpu = at(drawn, kernel="gpu_2bit")
+    assert (gpu["datasets"], gpu["targets"], gpu["dtypes"]) == ("cattle, pigs", "sm_80, sm_90", "f4, f8")
+    assert gpu["cases"] == 8
+    assert at(drawn, status="wrong")["cases"] == 1
+
+
+def test_summary_takes_the_fastest_target_at_k_10_on_one_and_all_threads(frame):
+    drawn = tables.load("summary").draw(frame)
+    assert set(drawn["k"]) == {10}
+    assert set(drawn["threads"]) == {1, 2}
+    row = at(drawn, dataset="pigs", threads=2, kernel="decompress")
+    assert row["target"] == "avx512"
+    assert (row["rate_matmul"], row["rate_rmatmul"]) == pytest.approx((72.0, 79.2))
+    assert (row["blas_matmul"], row["blas_rmatmul"]) == pytest.approx((4.0, 4.0))
+    assert drawn["dataset"].iloc[0] == "pigs"  # the larger one
+
+
+def test_summary_takes_the_largest_k_below_ten_where_ten_is_not_there(tmp_path):
+    doc = synthetic.products_document("cattle", "decompress", "avx512", "f8", 1)
+    doc.rows = [row for row in doc.rows if row.get("k") != 10]
+    assert set(tables.load("summary").draw(measurements(tmp_path, doc))["k"]) == {1}
+
+
+def test_summary_fits_a_terminal_and_tells_of_refusals(frame):
+    text = tables.load("summary").to_text(frame)
+    assert len(text.splitlines()) <= 20
+    assert "9 refused, 1 wrong" in text
+    line = next(line for line in text.splitlines() if "decompress" in line)
+    assert line.split()[-4:] == ["36.0", "39.6", "4.00", "4.00"]
+
+
+def test_summary_of_many_rows_says_how_many_it_left_out(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "SIZES", {f"data{i}": (1000 + i, 2000) for i in range(5)})
+    docs = [synthetic.products_document(d, *kernel, "f8", 1) for d in synthetic.SIZES for kernel in synthetic.SHARE]
+    text = tables.load("summary").to_text(measurements(tmp_path, *docs))
+    assert len(text.splitlines()) <= 20
+    assert "… and 4 more rows" in text  # 5 data sets × 4 kernels and the header are 21 lines
+
+
+class Rows(html.parser.HTMLParser):
+    """The rows of an HTML table as lists of text, with the class of each row."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.rows: list[tuple[str, list[str]]] = []
+        self.inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append((dict(attrs).get("class") or "", []))
+        if tag in ("td", "th"):
+            self.rows[-1][1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside:
+            self.rows[-1][1][-1] += data
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_every_table_is_written_as_csv_html_and_markdown(frame, tmp_path, name):
+    tables.write(name, frame, tmp_path)
+    drawn = tables.load(name).draw(frame)
+    assert len(drawn) > 0
+    back = pd.read_csv(tmp_path / f"{name}.csv")
+    assert list(back.columns) == list(drawn.columns)
+    numbers = drawn.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(back[numbers], drawn[numbers], check_dtype=False, rtol=1e-14)
+    rows = Rows((tmp_path / f"{name}.html").read_text()).rows
+    assert len(rows) == len(drawn) + 1
+    assert {len(cells) for _, cells in rows} == {len(rows[0][1])}
+    lines = (tmp_path / f"{name}.md").read_text().splitlines()
+    assert sum(line.startswith("|") for line in lines) == len(drawn) + 2
+    assert all(line.count("|") == len(rows[0][1]) + 1 for line in lines if line.startswith("|"))
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_every_column_of_a_table_has_a_header(frame, name):
+    drawn = tables.load(name).draw(frame)
+    assert [column for column in _page.shown(drawn).columns if column not in _page.SHOWN] == []
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_a_table_without_measurements_says_so(frame, tmp_path, name):
+    tables.write(name, frame.head(0), tmp_path)
+    assert "nothing to show" in (tmp_path / f"{name}.html").read_text()
+    assert len(pd.read_csv(tmp_path / f"{name}.csv")) == 0
+    assert tables.load("summary").to_text(frame.head(0)) == "No product was timed."
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_drawing_leaves_the_measurements_alone(frame, name):
+    before = frame.copy()
+    tables.load(name).draw(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_html_shows_intervals_units_and_greys_what_was_refused(frame, tmp_path):
+    tables.write("products", frame, tmp_path)
+    page = (tmp_path / "products.html").read_text()
+    head, first = (cells for _, cells in Rows(page).rows[:2])
+    assert "time (ms)" in head
+    assert "[" in first[head.index("time (ms)")]
+    assert "http" not in page  # self-contained
+    tables.write("kernels", frame, tmp_path)
+    rows = Rows((tmp_path / "kernels.html").read_text()).rows
+    grey = [cells for kind, cells in rows if "refused" in kind]
+    assert len(grey) == 9
+    assert all("gpu_2bit" in cells or "wrong" in cells for cells in grey)
+
+
+def test_text_of_a_document_cannot_break_the_page(tmp_path):
+    identity = {
+        "experiment": "products",
+        "dataset": "<b>a|b</b>",
+        "kernel": "x",
+        "target": "y",
+        "dtype": "f8",
+        "threads": 1,
+    }
+    frame = measurements(tmp_path, Document(identity).refuse("a < b & c | d"))
+    tables.write("refused", frame, tmp_path)
+    page = (tmp_path / "refused.html").read_text()
+    assert "<b>" not in page
+    assert "a &lt; b &amp; c" in page
+    assert "a\\|b" in (tmp_path / "refused.md").read_text()
+
+
+def test_an_unknown_table_is_an_error_that_lists_the_known():
+    with pytest.raises(BenchError, match="no table 'product'; there are gblup, kernels"):
+        tables.load("product")
+
+
+def test_sources_of_a_table_exist_and_hold_its_module():
+    for name in tables.names():
+        found = tables.sources(name)
+        assert any(file.endswith(f"tables/{name}.py") for file in found)
+        assert any(file.endswith("statistics.py") for file in found)
