@@ -26,7 +26,6 @@ IDENTITY = {
     "threads": "Int64",
     "direction": "string",
     "k": "Int64",
-    "role": "string",  # of a job in its experiment, such as reference or solve
     "solver": "string",
     "trait": "string",
     "relationship": "string",

@@ -196,7 +196,7 @@ def test_captions_of_the_report_cover_every_name_and_are_one_paragraph(kind):
     for name in ["nothing_known", *(tables if kind == "table" else figures).names()]:
         wildcards = types.SimpleNamespace(wildcards=types.SimpleNamespace(name=name))
         rendered = jinja2.Environment().from_string(text).render(snakemake=wildcards)
-        body = core.publish_parts(rendered, writer_name="html", settings_overrides={"halt_level": 2})["body"]
+        body = core.publish_parts(rendered, writer="html", settings_overrides={"halt_level": 2})["body"]
         assert body.count("<p>") == 2
         assert "<dl" not in body
         fallback = fallback or body.replace(name, "NAME")

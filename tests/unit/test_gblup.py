@@ -232,14 +232,14 @@ def dataset(tmp_path):
     return manifest
 
 
-def job(role, dataset, *, trait="trait", options=None, **more):
-    case = {"experiment": "gblup", "role": role, "dataset": "x", "trait": trait, "relationship": "vanraden1"}
+def job(solver, dataset, *, trait="trait", options=None, **more):
+    case = {"experiment": "gblup", "solver": solver, "dataset": "x", "trait": trait, "relationship": "vanraden1"}
     case |= {"dtype": "f8", "threads": 1, "options": options or {}} | more
     return case, Files(dataset=dataset, reference=dataset.with_name("reference.npz"))
 
 
 def solve(dataset, **more):
-    return job("solve", dataset, kernel="dense_blas", target="openblas", k=[2], **more)
+    return job("pcg", dataset, kernel="dense_blas", target="openblas", k=[2], **more)
 
 
 def value(doc, metric, phase):
@@ -247,7 +247,7 @@ def value(doc, metric, phase):
 
 
 def test_a_solve_reproduces_its_reference(dataset, tmp_path):
-    reference = experiment.run(*job("reference", dataset))
+    reference = experiment.run(*job("cholesky", dataset))
     assert reference.status == "ok"
     exact = experiment.Reference.read(tmp_path / "reference.npz")
     truth = pd.read_csv(tmp_path / "tbv.tsv", sep="\t")["trait"]
@@ -265,7 +265,7 @@ def test_a_solve_reproduces_its_reference(dataset, tmp_path):
 
 
 def test_documents_fit_the_long_table(dataset, tmp_path):
-    docs = {"reference": experiment.run(*job("reference", dataset)), "solve": experiment.run(*solve(dataset))}
+    docs = {"reference": experiment.run(*job("cholesky", dataset)), "solve": experiment.run(*solve(dataset))}
     for name, doc in docs.items():
         doc.write(tmp_path / f"{name}.json")
     frame = collect(tmp_path / f"{name}.json" for name in docs)
@@ -274,7 +274,7 @@ def test_documents_fit_the_long_table(dataset, tmp_path):
 
 
 def test_a_solve_that_misses_the_reference_is_wrong_and_not_timed(dataset):
-    experiment.run(*job("reference", dataset))
+    experiment.run(*job("cholesky", dataset))
     doc = experiment.run(*solve(dataset, options={"rtol": 1e-2}))
     assert doc.status == "wrong"
     assert "EBVs differ from the exact ones" in (doc.reason or "")
@@ -283,7 +283,7 @@ def test_a_solve_that_misses_the_reference_is_wrong_and_not_timed(dataset):
 
 def test_limits_refuse_rows_and_take_lambda_from_the_simulation(dataset, tmp_path):
     limits = {"eigen_max_n": 10, "inverse_max_n": 10, "cv_reml_max_n": 10}
-    doc = experiment.run(*job("reference", dataset, options=limits))
+    doc = experiment.run(*job("cholesky", dataset, options=limits))
     assert doc.status == "ok"
     refused = {row["metric"]: row["reason"] for row in doc.rows if row.get("status") == "refused"}
     assert "52 records are more than eigen_max_n = 10" in refused["reml_time"]
@@ -293,7 +293,7 @@ def test_limits_refuse_rows_and_take_lambda_from_the_simulation(dataset, tmp_pat
 
 
 def test_a_refused_reference_refuses_its_solves_with_the_reason(dataset):
-    doc = experiment.run(*job("reference", dataset, options={"cholesky_max_n": 60}))
+    doc = experiment.run(*job("cholesky", dataset, options={"cholesky_max_n": 60}))
     assert doc.status == "refused"
     assert "61 individuals are more than cholesky_max_n = 60" in (doc.reason or "")
     follower = experiment.run(*solve(dataset))
@@ -302,14 +302,14 @@ def test_a_refused_reference_refuses_its_solves_with_the_reason(dataset):
 
 
 def test_a_reference_beyond_the_memory_is_refused(dataset):
-    case, files = job("reference", dataset)
+    case, files = job("cholesky", dataset)
     doc = experiment.run(case, Files(dataset=files.dataset, reference=files.reference, memory=10**6))
     assert doc.status == "refused"
     assert "GB of memory" in (doc.reason or "")
 
 
 def test_an_unknown_trait_is_refused_with_the_traits_there_are(dataset):
-    doc = experiment.run(*job("reference", dataset, trait="height"))
+    doc = experiment.run(*job("cholesky", dataset, trait="height"))
     assert doc.reason == "x: there is no trait 'height'; there are trait"
 
 
@@ -329,9 +329,9 @@ def test_every_solve_has_its_reference_among_the_cases():
 
     stanza = experiment.Stanza(datasets=["a"], relationships=["vanraden1", "standardised"], threads=[1])
     cases = experiment.cases(stanza, Config())  # type: ignore[arg-type]
-    solves = {name: case for name, case in cases.items() if case["role"] == "solve"}
+    solves = {name: case for name, case in cases.items() if case["solver"] == "pcg"}
     assert solves
     for case in solves.values():
         reference = cases[experiment.reference_of(case, cases)]
-        assert reference["role"] == "reference"
+        assert reference["solver"] == "cholesky"
         assert reference["relationship"] == case["relationship"]

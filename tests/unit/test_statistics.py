@@ -8,8 +8,16 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from bench.statistics import Interval, median_interval, paired_ratio_interval, ratio_interval
+from bench.statistics import (
+    DRAWS,
+    Interval,
+    _bootstrap_medians,
+    median_interval,
+    paired_ratio_interval,
+    ratio_interval,
+)
 
 
 def resampled_medians(values: list[float]) -> np.ndarray:
@@ -24,17 +32,27 @@ def test_median_interval_has_the_quantiles_of_the_whole_bootstrap_distribution(v
     found = median_interval(values, level=level)
     assert found.value == np.median(values)
     for bound, tail in ((found.low, (1 - level) / 2), (found.high, (1 + level) / 2)):
-        # The bound is a quantile of the whole distribution for some tail within the Monte Carlo error.
-        near = [np.quantile(whole, np.clip(tail + e, 0, 1), method="inverted_cdf") for e in (-0.03, 0, 0.03)]
-        assert near[0] <= bound <= near[2]
+        # DRAWS strata place a tail to within one of them.
+        near = [np.quantile(whole, tail + e / DRAWS, method="inverted_cdf") for e in (-1, 1)]
+        assert near[0] <= bound <= near[1]
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+def test_bootstrap_medians_have_the_frequencies_of_all_samples(size):
+    values = 2.0 ** np.arange(size)  # so that no two averages are equal
+    medians, counts = np.unique(resampled_medians(list(values)), return_counts=True)
+    drawn = _bootstrap_medians(values)
+    found = np.array([np.mean(drawn == median) for median in medians])
+    assert found.sum() == pytest.approx(1.0)
+    assert found == pytest.approx(counts / counts.sum(), abs=1.01 / DRAWS)
 
 
 def test_share_of_bootstrap_medians_below_a_value_follows_the_binomial_law():
     # The median of 5 draws from 5 lies at or below x_(2) if at least 3 draws do: P(Bin(5, 2/5) ≥ 3) = 0.31744.
     exact = sum(math.comb(5, j) * 0.4**j * 0.6 ** (5 - j) for j in (3, 4, 5))
     values = [1.0, 2.0, 3.0, 4.0, 5.0]
-    just_inside = median_interval(values, level=1 - 2 * (exact - 0.03))
-    just_outside = median_interval(values, level=1 - 2 * (exact + 0.03))
+    just_inside = median_interval(values, level=1 - 2 * (exact - 0.001))
+    just_outside = median_interval(values, level=1 - 2 * (exact + 0.001))
     assert (just_inside.low, just_outside.low) == (2.0, 3.0)
 
 
@@ -42,11 +60,15 @@ def test_five_values_give_the_interval_from_minimum_to_maximum():
     assert median_interval([3.0, 1.0, 2.0, 5.0, 4.0]) == Interval(3.0, 1.0, 5.0)
 
 
-def test_intervals_are_the_same_every_time_and_another_seed_gives_other_draws():
+def test_fifteen_values_are_bounded_by_the_fourth_and_the_twelfth():
+    # P(Bin(15, 4/15) ≥ 8) = 0.0262 > 0.025 > P(Bin(15, 3/15) ≥ 8) = 0.0042
+    assert median_interval(np.arange(1.0, 16.0)) == Interval(8.0, 4.0, 12.0)
+
+
+def test_intervals_are_the_same_every_time_and_in_any_order():
     values = np.random.default_rng(0).exponential(size=40)
-    assert median_interval(values) == median_interval(values.copy())
-    wide = [median_interval(values, seed=seed, level=0.37) for seed in range(8)]
-    assert len({(i.low, i.high) for i in wide}) > 1
+    assert median_interval(values) == median_interval(values[::-1].copy())
+    assert ratio_interval(values, values[:9]) == ratio_interval(values[::-1], values[:9])
 
 
 def test_equal_values_leave_no_doubt():
@@ -135,9 +157,11 @@ def test_interval_covers_the_median_as_often_as_it_says(size):
     samples = rng.lognormal(sigma=0.5, size=(trials, size))  # median 1, skewed as times are
     found = [median_interval(sample) for sample in samples]
     covered = np.mean([i.low <= 1.0 <= i.high for i in found])
-    # 5 values: minimum to maximum, 1 − 2·2⁻⁵ exactly. More: the percentile bootstrap is a little short of 95 %.
-    low, high = (0.925, 0.95) if size == 5 else (0.92, 0.97)
-    assert low < covered < high
+    # Bounds at order statistics r and size + 1 − r cover with 1 − 2 P(Bin(size, ½) < r), whatever the law.
+    rank = 1 + int(np.searchsorted(np.sort(samples[0]), found[0].low * (1 - 1e-12)))
+    exact = 1 - 2 * binom.cdf(rank - 1, size, 0.5)
+    assert covered == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / trials) + (size % 2 == 0) * 0.02)
+    assert covered > 0.93
 
 
 @pytest.mark.statistical
@@ -150,6 +174,6 @@ def test_ratio_and_paired_ratio_cover_the_true_ratio():
     plain = [ratio_interval(x, y) for x, y in zip(a, b, strict=True)]
     paired = [paired_ratio_interval(x, y) for x, y in zip(a * drift, b * drift, strict=True)]
     for intervals in (plain, paired):
-        assert 0.92 < np.mean([i.low <= 4 <= i.high for i in intervals]) < 0.985
+        assert 0.94 < np.mean([i.low <= 4 <= i.high for i in intervals]) < 0.985
     widths = [np.median([i.high / i.low for i in intervals]) for intervals in (plain, paired)]
     assert widths[1] < 1.5 * widths[0]  # drift of a factor e costs the pairs nothing

@@ -53,4 +53,4 @@ def load(name: str) -> ModuleType:
 
 def identity(case: dict[str, Any]) -> dict[str, Any]:
     """The columns that a case gives to each of its rows: what is a list or a map varies inside the job."""
-    return {key: value for key, value in case.items() if key != "role" and not isinstance(value, list | dict)}
+    return {key: value for key, value in case.items() if not isinstance(value, list | dict)}

@@ -8,7 +8,6 @@ dense product.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -27,12 +26,14 @@ DOSAGES = np.array([[(0, 0, 1, 2)[byte >> shift & 3] for shift in (0, 2, 4, 6)] 
 def compiled():
     """(matmul, rmatmul), compiled for this processor on their first call with each dtype.
 
+    They are defined here so that reading the declaration does not import numba. Nothing is cached on disk:
+    numba gives functions inside a function a new cache entry in every process.
     contract lets a multiply and an add fuse; reassoc lets the sum over individuals run in vector lanes.
     Neither assumes finite values. The order of a sum does not depend on the number of threads.
     """
     import numba
 
-    @numba.njit(fastmath={"contract"}, cache=True)
+    @numba.njit(fastmath={"contract"})
     def unpack(codes, dosages, n, row, snp, tile):
         """tile[s, i] = dosage of individual row+i at SNP snp+s; 0 past the last individual or SNP."""
         rows = min(ROWS, n - row)
@@ -46,7 +47,7 @@ def compiled():
                     tile[s, 4 * byte + i] = four[i]
             tile[s, rows:] = 0
 
-    @numba.njit(parallel=True, fastmath={"contract"}, cache=True)
+    @numba.njit(parallel=True, fastmath={"contract"})
     def matmul(codes, dosages, n, V, out):
         m, k = V.shape
         for block in numba.prange((n + ROWS - 1) // ROWS):
@@ -72,7 +73,7 @@ def compiled():
                 for c in range(k):
                     out[row + i, c] = sums[c, i]
 
-    @numba.njit(parallel=True, fastmath={"contract", "reassoc"}, cache=True)
+    @numba.njit(parallel=True, fastmath={"contract", "reassoc"})
     def rmatmul(codes, dosages, n, columns, out):
         """columns: (k, n padded to ROWS), U transposed with zeros for the padding."""
         m, k = out.shape
@@ -108,21 +109,27 @@ class NumbaMatrix:
     """Genotypes multiplied from the packed bytes, which it does not copy."""
 
     def __init__(self, packed: PackedGenotypes, *, dtype: str = "f8", target: str = "numba", threads: int = 1):
-        import numba
-
-        if not 1 <= threads <= numba.config.NUMBA_NUM_THREADS:
-            raise BenchError(
-                f"numba_unpack: {threads} threads asked for, numba was started with "
-                f"{numba.config.NUMBA_NUM_THREADS}; set NUMBA_NUM_THREADS before starting Python"
-            )
+        self._threads = threads
+        self._take_threads()
         self.shape = packed.shape
         self.dtype = np.dtype(dtype)
         self.bytes_held = packed.n_snps * -(-packed.n_samples // 4)
-        self._threads = threads
         self._codes: np.ndarray | None = packed.codes
         self._dosages = DOSAGES.astype(self.dtype)
         self._matmul, self._rmatmul = compiled()
         self._compile()
+
+    def _take_threads(self) -> None:
+        """Have numba, whose setting is global, use this matrix's number of threads."""
+        import numba
+
+        try:
+            numba.set_num_threads(self._threads)
+        except ValueError as error:
+            raise BenchError(
+                f"numba_unpack: cannot use {self._threads} threads ({error}); "
+                "set NUMBA_NUM_THREADS before Python starts"
+            ) from None
 
     def _compile(self) -> None:
         """Run both products once on one genotype, so that no later call compiles."""
@@ -131,17 +138,13 @@ class NumbaMatrix:
         self._multiply_transposed(np.zeros((1, 1), np.uint8), (1, 1), one)
 
     def _multiply(self, codes: np.ndarray, shape: tuple[int, int], V: np.ndarray) -> np.ndarray:
-        import numba
-
-        numba.set_num_threads(self._threads)
+        self._take_threads()
         out = np.empty((shape[0], V.shape[1]), self.dtype)
         self._matmul(codes, self._dosages, shape[0], V, out)
         return out
 
     def _multiply_transposed(self, codes: np.ndarray, shape: tuple[int, int], U: np.ndarray) -> np.ndarray:
-        import numba
-
-        numba.set_num_threads(self._threads)
+        self._take_threads()
         columns = np.zeros((U.shape[1], -(-shape[0] // ROWS) * ROWS), self.dtype)
         columns[:, : shape[0]] = U.T
         out = np.empty((shape[1], U.shape[1]), self.dtype)

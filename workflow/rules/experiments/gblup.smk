@@ -5,8 +5,8 @@ from bench.measure import PROTOCOL
 
 GBLUP = CASES["gblup"]
 TARGETS += expand(f"{RESULTS}/raw/gblup/{{case}}.json", case=GBLUP)
-REFERENCES = [name for name, case in GBLUP.items() if case["role"] == "reference"]
-SOLVES = [name for name, case in GBLUP.items() if case["role"] == "solve"]
+REFERENCES = [name for name, case in GBLUP.items() if case["solver"] == "cholesky"]
+SOLVES = [name for name, case in GBLUP.items() if case["solver"] == "pcg"]
 
 
 rule gblup_reference:
