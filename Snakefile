@@ -15,6 +15,9 @@ from bench.record import write_text
 min_version("9.3")
 
 
+report: "workflow/report/report.rst"
+
+
 configfile: "config/datasets.yaml"
 configfile: "config/config.yaml"
 

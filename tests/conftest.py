@@ -89,4 +89,4 @@ class _mounted:
         return self.folder
 
     def __exit__(self, *exception: object) -> None:
-        subprocess.run(["umount", str(self.folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)

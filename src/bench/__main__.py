@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     def path(at: argparse.ArgumentParser, *flags: str, help: str, **more: Any) -> None:
-        required = {} if not flags[0].startswith("-") or "default" in more else {"required": True}
-        at.add_argument(*flags, type=Path, help=help, metavar="PATH", **(required | more))
+        more.setdefault("required", "default" not in more)
+        at.add_argument(*flags, type=Path, help=help, metavar="PATH", **more)
 
     at = verb(machine, "what this machine is, and what it reaches at the most")
     path(at, "--limits", default=None, help="folder of compiled limits (default: compile them now)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bench import experiments, kernels
+from bench import experiments, figures, kernels, tables
 from bench.errors import BenchError
 from bench.genotypes.spec import DatasetSpec
 
@@ -68,9 +67,9 @@ class Config(Stanza):
             for dataset in stanza.datasets:
                 known(f"data set (experiment {name})", dataset, list(self.datasets))
         for name in self.tables:
-            known("table", name, modules_in("tables"))
+            known("table", name, tables.names())
         for name in self.figures:
-            known("figure", name, modules_in("figures"))
+            known("figure", name, figures.names())
         return self
 
     @field_validator("experiments")
@@ -79,17 +78,16 @@ class Config(Stanza):
         """Each experiment's own keys, checked by its module; an experiment set to null is left out."""
         for name in given:
             known("experiment", name, experiments.names())
-        return {
-            name: experiments.load(name).Stanza.model_validate(keys)
-            for name, keys in given.items()
-            if keys is not None
-        }
+        return {name: _stanza(name, keys) for name, keys in given.items() if keys is not None}
 
 
-def modules_in(package: str) -> list[str]:
-    """The public modules of bench.<package>, without importing any."""
-    folder = Path(__file__).parent / package
-    return sorted(i.name for i in pkgutil.iter_modules([str(folder)]) if not i.name.startswith("_"))
+def _stanza(name: str, keys: Any) -> Stanza:
+    """The keys of experiment `name`, whose errors name it."""
+    try:
+        return experiments.load(name).Stanza.model_validate(keys)
+    except ValidationError as errors:
+        named: list[Any] = [error | {"loc": (name, *error["loc"])} for error in errors.errors()]
+        raise ValidationError.from_exception_data("experiments", named) from None
 
 
 def read(override_files: Sequence[Path] = (), root: Path = Path()) -> Config:
@@ -98,9 +96,12 @@ def read(override_files: Sequence[Path] = (), root: Path = Path()) -> Config:
     merged: dict[str, Any] = {}
     for path in [root / "config/datasets.yaml", root / "config/config.yaml", *override_files]:
         try:
-            _merge(merged, yaml.safe_load(Path(path).read_text()) or {})
-        except (OSError, yaml.YAMLError) as error:
+            given = yaml.safe_load(Path(path).read_text()) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise BenchError(f"{path}: cannot be read as a configuration ({error})") from None
+        if not isinstance(given, dict):
+            raise BenchError(f"{path}: cannot be read as a configuration (a map of keys was needed)")
+        _merge(merged, given)
     return check(merged)
 
 

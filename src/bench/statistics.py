@@ -18,6 +18,7 @@ from scipy.special import comb
 from scipy.stats import binom
 
 DRAWS = 4000
+ONE_MIDDLE_FROM = 500  # values: the two middles of a resample are then as good as one
 
 Values = ArrayLike
 
@@ -53,7 +54,7 @@ def _ranks(size: int, stream: int) -> np.ndarray:
     Strata of equal probability in an order that differs between streams: two streams are independent.
     """
     half, at = (size + 1) // 2, np.arange(size + 1) / size
-    if size % 2:
+    if size % 2 or size > ONE_MIDDLE_FROM:
         lower = upper = np.arange(size)
         share = np.diff(binom.sf(half - 1, size, at))  # rank ≤ i if at least `half` draws are
     else:
@@ -81,8 +82,8 @@ def _bounds(draws: np.ndarray, level: float) -> tuple[float, float]:
 def median_interval(values: Values, *, level: float = 0.95) -> Interval:
     """The median of independent observations and its percentile bootstrap interval (Efron 1979).
 
-    With fewer than 6 observations the interval cannot reach 95 %: from 5 it is [minimum, maximum] and
-    covers the median with probability 1 − 2·2⁻⁵ = 94 %, from 3 with 75 %.
+    Its probability of covering the median: 75 % from 3 values and 94 % from 5 (both [minimum, maximum]),
+    96 % from 15, 94 % from 30.
     """
     values = np.asarray(values, dtype=float)
     if values.size == 0 or np.isnan(values).any():

@@ -63,7 +63,7 @@ def test_one_run_after_another_is_fine(tmp_path):
 def test_a_child_of_the_run_does_not_keep_the_folder(tmp_path):
     code = (
         "import subprocess, sys; from bench import guard; guard.hold(sys.argv[1])\n"
-        "print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
+        "print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     try:

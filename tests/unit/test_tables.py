@@ -166,7 +166,8 @@ def test_gblup_gives_variances_prediction_and_the_spread_of_the_folds(frame):
     assert row["accuracy"] == pytest.approx(0.72)
     assert row["snp_blup_error"] == 5e-11
     assert row["records"] == 4100
-    assert "inverse_max_n" in at(drawn, dataset="pigs")["note"]
+    assert row["note"] == "λ: REML; folds: random folds"
+    assert "; 15000 individuals are more than inverse_max_n" in at(drawn, dataset="pigs")["note"]
     assert len(drawn) == 3
 
 

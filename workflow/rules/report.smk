@@ -1,5 +1,5 @@
 # One table of all measurements; tables and figures are pure functions of it.
-from bench import PACKAGE
+from bench import PACKAGE, figures, tables
 
 MEASUREMENTS = f"{RESULTS}/measurements.parquet"
 REPORTED = expand(f"{RESULTS}/tables/{{name}}.html", name=CONFIG.tables) + expand(
@@ -24,7 +24,7 @@ rule collect:
 rule table:
     input:
         measurements=MEASUREMENTS,
-        code=[f"{PACKAGE}/tables/{{name}}.py", f"{PACKAGE}/tables/__init__.py", f"{PACKAGE}/statistics.py"],
+        code=lambda w: tables.sources(w.name),
     output:
         html=report(
             f"{RESULTS}/tables/{{name}}.html",
@@ -45,7 +45,7 @@ rule table:
 rule figure:
     input:
         measurements=MEASUREMENTS,
-        code=[f"{PACKAGE}/figures/{{name}}.py", f"{PACKAGE}/figures/style.py", f"{PACKAGE}/statistics.py"],
+        code=lambda w: figures.sources(w.name),
     output:
         svg=report(
             f"{RESULTS}/figures/{{name}}.svg",

@@ -15,8 +15,8 @@ from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Kernel, Problem
 
-ROWS = 256  # individuals of a tile
-SNPS = 32  # SNPs of a tile
+ROWS = 512  # individuals of a tile
+SNPS = 16  # SNPs of a tile
 TOGETHER = 4  # SNPs that one pass over a tile's individuals multiplies: a load and store of the sums serves all
 
 DOSAGES = np.array([[(0, 0, 1, 2)[byte >> shift & 3] for shift in (0, 2, 4, 6)] for byte in range(256)])
@@ -42,9 +42,9 @@ def compiled():
                 tile[s] = 0
                 continue
             for byte in range((rows + 3) // 4):
-                four = dosages[codes[snp + s, row // 4 + byte]]
+                code = codes[snp + s, row // 4 + byte]
                 for i in range(4):
-                    tile[s, 4 * byte + i] = four[i]
+                    tile[s, 4 * byte + i] = dosages[code, i]
             tile[s, rows:] = 0
 
     @numba.njit(parallel=True, fastmath={"contract"})

@@ -10,11 +10,13 @@ import importlib
 import pkgutil
 from pathlib import Path
 from types import ModuleType
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.record import atomic_path, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HERE = Path(__file__).parent
 

@@ -28,6 +28,8 @@ METRICS = {  # column → metric of the exact solution
     "reliability": "reliability_mean",
 }
 
+NOTED = {"variance_ratio": "λ: ", "predictive_ability": "folds: "}
+
 
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per data set, trait and relationship that has an exact solution."""
@@ -46,7 +48,13 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     folds_sd = column(found[found["metric"] == "predictive_ability_fold"], "std")
     marker = _cells.ok(rows, "gblup").query("phase == 'snp_blup' and metric == 'ebv_error'")
     drawn["snp_blup_error"] = column(marker, "max")
-    said = exact[exact["reason"].notna()].groupby(GROUP, dropna=False)["reason"].unique().map("; ".join)
-    drawn["note"] = said.reindex(pd.MultiIndex.from_frame(place)).to_numpy()
+    said = exact.assign(said=_said(exact)).dropna(subset="said").groupby(GROUP, dropna=False)["said"]
+    notes = said.unique().map("; ".join)
+    drawn["note"] = notes.reindex(pd.MultiIndex.from_frame(place)).to_numpy()
     drawn.insert(list(drawn).index("predictive_ability") + 1, "predictive_ability_sd", folds_sd)
     return drawn
+
+
+def _said(exact: pd.DataFrame) -> pd.Series:
+    """What a row tells about the method: where λ and the folds came from, or why a step was left out."""
+    return exact["reason"].fillna(exact["metric"].map(NOTED) + exact["note"])

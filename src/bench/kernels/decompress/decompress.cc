@@ -18,29 +18,30 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 // gcc 12's AVX-512 header warns about its own undefined registers.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 namespace {
 
-// COLUMNS: the most that a micro-kernel takes. HELD: how many vectors of dosages and sums it may keep in
-// registers, by which the rows of a strip are chosen. Zen 4, k = 10: AVX-512 is fastest with one vector of
-// dosages times all columns (0.94 of the FMA peak; two vectors 0.81), AVX2 with two times 5.
+// COLUMNS: the most that a micro-kernel takes. VECTORS: the numbers of vectors of output rows that a strip
+// may have; the first is taken whose dosages and sums are at most HELD, so that they stay in registers.
+// Zen 4, AVX-512, float64: k = 10 runs at 0.94 of the FMA peak with 1 vector and 0.81 with 2, k = 4 at
+// 0.87 with 4 and 0.71 with 2.
 #if defined(__AVX512F__)
 template <class real>
 constexpr size_t LANES = 64 / sizeof(real);
-constexpr int COLUMNS = 16, HELD = 20;
+constexpr int COLUMNS = 16, HELD = 28, VECTORS[] = {8, 4, 1};
 #elif defined(__AVX2__)
 template <class real>
 constexpr size_t LANES = 32 / sizeof(real);
-constexpr int COLUMNS = 6, HELD = 14;
+constexpr int COLUMNS = 6, HELD = 14, VECTORS[] = {4, 2};
 #else
 template <class real>
 constexpr size_t LANES = 4;  // a byte of codes
-constexpr int COLUMNS = 6, HELD = 7;
+constexpr int COLUMNS = 6, HELD = 7, VECTORS[] = {1};
 #endif
-constexpr int MOST_VECTORS = HELD >= 16 ? 8 : HELD >= 8 ? 4 : 1;  // of output rows in a strip
 
 constexpr size_t PANEL = 256;  // individuals: 64 bytes, one cache line, of each SNP
 constexpr size_t PANEL_BYTES = PANEL / 4;
@@ -175,7 +176,7 @@ void multiply(Codes codes, size_t count, const real* x, size_t step, Vec<real>* 
         for (int r = 0; r < R; r++) sums[c * R + r] = sum[c][r];
 }
 
-// The micro-kernels for R vectors of rows, by number of columns: columns<real, R>[C].
+// The micro-kernels for R vectors of rows, by number of columns.
 template <class real, int R>
 struct Columns {
     static constexpr int MOST = std::min(HELD / R - 1, COLUMNS);
@@ -234,14 +235,14 @@ void matmul_panel(const Matrix& z, size_t panel, const real* v, size_t k, real* 
     put<real, R>(work.sums, individuals, k, out + panel * PANEL * k);
 }
 
-// out [b][line] = lines [line][b], b < PANEL_BYTES: halves are merged until one sequence is left.
+// out [b][line] = lines [line][b] for b < PANEL_BYTES and COUNT lines, a power of two: each step interleaves
+// the two halves of the whole, which moves one bit of a byte's line number to the end of its position.
 template <size_t COUNT>
 void interleave(const uint8_t* lines, uint8_t* out) {
     typedef uint8_t bytes16 __attribute__((vector_size(16)));
     constexpr size_t BYTES = COUNT * PANEL_BYTES;
     alignas(64) uint8_t buffer[2][BYTES];
     const uint8_t* from = lines;
-    // A perfect shuffle of the sequence's two halves moves line number bits into the position's low bits.
     for (size_t step = 1, b = 0; step < COUNT; step *= 2, b ^= 1) {
         uint8_t* to = step * 2 == COUNT ? out : buffer[b];
         for (size_t i = 0; i < BYTES / 2; i += 16) {
@@ -302,7 +303,7 @@ void rmatmul_snps(const Matrix& z, size_t j, const real* u, size_t k, real* out,
 }
 
 template <class real, int R>
-int product(const Matrix& z, const real* x, size_t k, real* out, bool transposed) {
+int multiply_all(const Matrix& z, const real* x, size_t k, real* out, bool transposed) {
     const size_t each = (Work<real>::bytes(k) + 63) / 64 * 64;
     auto* memory = allocate<uint8_t>(each * z.threads);
     if (!memory) return 1;
@@ -321,13 +322,14 @@ int product(const Matrix& z, const real* x, size_t k, real* out, bool transposed
     return 0;
 }
 
-// Takes the most vectors of rows that the largest group of columns leaves registers for.
-template <class real, int R = MOST_VECTORS>
+// Chooses the number of vectors of rows from the largest group of columns.
+template <class real, size_t CHOICE = 0>
 int product(const Matrix& z, const void* x, size_t k, void* out, bool transposed) {
+    constexpr int R = VECTORS[CHOICE];
     const size_t widest = (k + groups(k) - 1) / groups(k);
-    if constexpr (R > 1)
-        if (R * (widest + 1) > HELD) return product<real, R / 2>(z, x, k, out, transposed);
-    return product<real, R>(z, static_cast<const real*>(x), k, static_cast<real*>(out), transposed);
+    if constexpr (CHOICE + 1 < std::size(VECTORS))
+        if (R * (widest + 1) > HELD) return product<real, CHOICE + 1>(z, x, k, out, transposed);
+    return multiply_all<real, R>(z, static_cast<const real*>(x), k, static_cast<real*>(out), transposed);
 }
 
 }  // namespace
