@@ -1,6 +1,7 @@
 # The main job: simulate or fetch, build, verify, time, solve, collect, compare, show.
 # What to run is config/, how to run it is profiles/, what a step does is `python -m bench VERB`.
 import json
+import os
 import re
 import shlex
 
@@ -16,6 +17,11 @@ min_version("9.3")
 
 
 report: "workflow/report/report.rst"
+
+
+# Used only where asked for: `apptainer build envs/blupbench.sif envs/apptainer.def`, then
+# `snakemake --software-deployment-method apptainer`.
+container: "envs/blupbench.sif"
 
 
 configfile: "config/datasets.yaml"

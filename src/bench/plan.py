@@ -63,6 +63,15 @@ def best(kernel: Kernel) -> str:
     return runs[-1] if runs else kernel.all_targets[0]
 
 
+def kernels_of(case: Case) -> list[tuple[str, str]]:
+    """(kernel, target) of a case; a paired case has its partner as a second one."""
+    pairs = [(case["kernel"], case["target"])]
+    if "against" in case:
+        name, _, target = case["against"].partition("/")
+        pairs.append((name, target))
+    return pairs
+
+
 def thread_counts(threads: Iterable[int | str]) -> list[int]:
     """Thread counts with "all" resolved to this machine's cores; duplicates dropped, order kept."""
     cores = this_machine().cores

@@ -180,3 +180,11 @@ def test_every_experiment_has_its_parts(name):
 def test_an_experiment_that_is_not_there_is_an_error():
     with pytest.raises(BenchError, match="no experiment 'absent'"):
         experiments.load("absent")
+
+
+def test_best_is_the_widest_build_that_this_machine_runs():
+    assert plan.variants(["decompress"], ["best"]) == [("decompress", "avx2")]
+
+
+def test_best_and_a_named_target_are_not_planned_twice():
+    assert plan.variants(["decompress"], ["best", "avx2"]) == [("decompress", "avx2")]

@@ -16,13 +16,17 @@ def spec(dataset):
 
 def datasets_of(kind):
     """The names of one kind, as a pattern for its rules' wildcard."""
-    return pattern(name for name, entry in CONFIG.datasets.items() if entry.kind == kind)
+    return pattern(
+        name for name, entry in CONFIG.datasets.items() if entry.kind == kind
+    )
 
 
 def own_files(dataset):
     """The files of a user's own data set, phenotypes and pedigree included."""
     entry = CONFIG.datasets[dataset]
-    return [str(file) for file in (*entry.files(), entry.phenotypes, entry.pedigree) if file]
+    return [
+        str(file) for file in (*entry.files(), entry.phenotypes, entry.pedigree) if file
+    ]
 
 
 def manifest(dataset):
@@ -31,7 +35,20 @@ def manifest(dataset):
 
 def built(kernel, target):
     """build.json of a native kernel, nothing for another."""
-    return f"{RESULTS}/build/{kernel}/{target}/build.json" if kernels.load(kernel).native else []
+    return (
+        f"{RESULTS}/build/{kernel}/{target}/build.json"
+        if kernels.load(kernel).native
+        else []
+    )
+
+
+def session(wildcards):
+    """The case of a timed session."""
+    return CASES[wildcards.experiment][wildcards.case]
+
+
+def oracle_of(case):
+    return f"{RESULTS}/oracle/{case['dataset']}.{case.get('samples') or 'all'}.k{max(case['k'])}.npz"
 
 
 # {case: reason}: what cannot run here, known from sizes alone.
@@ -55,4 +72,6 @@ def runnable(cases):
 def option(flag):
     """`--flag PATH` for an input that is there, nothing for one that is not."""
     name = flag.strip("-").replace("-", "_")
-    return lambda wildcards, input: f"{flag} {shlex.quote(str(input[name]))}" if input.get(name) else ""
+    return lambda wildcards, input: (
+        f"{flag} {shlex.quote(str(input[name]))}" if input.get(name) else ""
+    )

@@ -4,12 +4,12 @@
 rule pedigree:
     output:
         f"{RESULTS}/data/{{dataset}}/work/pedigree.tsv",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/pedigree.log",
     wildcard_constraints:
         dataset=datasets_of("simulated"),
     params:
         spec=lambda w: spec(w.dataset),
-    log:
-        f"{RESULTS}/logs/data/{{dataset}}/pedigree.log",
     shell:
         "python -m bench pedigree --name {wildcards.dataset} --spec {params.spec:q} --out {output} > {log} 2>&1"
 
@@ -19,12 +19,12 @@ rule chromosome:
         f"{RESULTS}/data/{{dataset}}/work/pedigree.tsv",
     output:
         temp(directory(f"{RESULTS}/data/{{dataset}}/work/chromosome{{number}}")),
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/chromosome{{number}}.log",
     wildcard_constraints:
         dataset=datasets_of("simulated"),
     params:
         spec=lambda w: spec(w.dataset),
-    log:
-        f"{RESULTS}/logs/data/{{dataset}}/chromosome{{number}}.log",
     shell:
         "python -m bench chromosome --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input}"
         " --number {wildcards.number} --out {output} > {log} 2>&1"
@@ -39,13 +39,13 @@ rule assemble:
         ],
     output:
         f"{RESULTS}/data/{{dataset}}/dataset.json",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/assemble.log",
     wildcard_constraints:
         dataset=datasets_of("simulated"),
     params:
         spec=lambda w: spec(w.dataset),
-        folder=lambda w: f"{RESULTS}/data/{w.dataset}",
-    log:
-        f"{RESULTS}/logs/data/{{dataset}}/assemble.log",
+        folder=lambda w, output: os.path.dirname(output[0]),
     shell:
         "python -m bench assemble --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input.pedigree}"
         " --pieces {input.pieces} --out {params.folder} > {log} 2>&1"
@@ -54,13 +54,13 @@ rule assemble:
 rule fetch:
     output:
         f"{RESULTS}/data/{{dataset}}/dataset.json",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/fetch.log",
     wildcard_constraints:
         dataset=datasets_of("fetched"),
     params:
         spec=lambda w: spec(w.dataset),
-        folder=lambda w: f"{RESULTS}/data/{w.dataset}",
-    log:
-        f"{RESULTS}/logs/data/{{dataset}}/fetch.log",
+        folder=lambda w, output: os.path.dirname(output[0]),
     shell:
         "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder} > {log} 2>&1"
 
@@ -71,13 +71,13 @@ rule import_own:
         lambda w: own_files(w.dataset),
     output:
         f"{RESULTS}/data/{{dataset}}/dataset.json",
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}/import.log",
     wildcard_constraints:
         dataset=datasets_of("plink"),
     params:
         spec=lambda w: spec(w.dataset),
-        folder=lambda w: f"{RESULTS}/data/{w.dataset}",
-    log:
-        f"{RESULTS}/logs/data/{{dataset}}/import.log",
+        folder=lambda w, output: os.path.dirname(output[0]),
     shell:
         "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder} > {log} 2>&1"
 
@@ -87,16 +87,12 @@ rule oracle:
         f"{RESULTS}/data/{{dataset}}/dataset.json",
     output:
         f"{RESULTS}/oracle/{{dataset}}.{{samples}}.k{{k}}.npz",
+    log:
+        f"{RESULTS}/logs/oracle/{{dataset}}.{{samples}}.k{{k}}.log",
     wildcard_constraints:
         samples=r"all|\d+",
         k=r"\d+",
     params:
         samples=lambda w: "" if w.samples == "all" else f"--samples {w.samples}",
-    log:
-        f"{RESULTS}/logs/oracle/{{dataset}}.{{samples}}.k{{k}}.log",
     shell:
         "python -m bench oracle --dataset {input} {params.samples} --k {wildcards.k} --out {output} > {log} 2>&1"
-
-
-def oracle_of(case):
-    return f"{RESULTS}/oracle/{case['dataset']}.{case.get('samples') or 'all'}.k{max(case['k'])}.npz"

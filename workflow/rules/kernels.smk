@@ -7,15 +7,17 @@ rule build:
         lambda w: sources(w.kernel),
     output:
         f"{RESULTS}/build/{{kernel}}/{{target}}/build.json",
+    log:
+        f"{RESULTS}/logs/build/{{kernel}}.{{target}}.log",
     params:
         compiler=CONFIG.compiler,
         flags=" ".join(CONFIG.compiler_flags),
         folder=lambda w, output: os.path.dirname(output[0]),
-    log:
-        f"{RESULTS}/logs/build/{{kernel}}.{{target}}.log",
     shell:
         "python -m bench build {wildcards.kernel} --target {wildcards.target} --compiler {params.compiler:q}"
         " --flags={params.flags:q} --out {params.folder} > {log} 2>&1"
 
 
-LIMIT_BUILDS = expand(f"{RESULTS}/build/limits/{{target}}/build.json", target=LIMITS.targets)
+LIMIT_BUILDS = expand(
+    f"{RESULTS}/build/limits/{{target}}/build.json", target=LIMITS.targets
+)

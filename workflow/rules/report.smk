@@ -13,10 +13,10 @@ rule collect:
         code=f"{PACKAGE}/collect.py",
     output:
         MEASUREMENTS,
-    params:
-        planned=PLANNED,
     log:
         f"{RESULTS}/logs/collect.log",
+    params:
+        planned=lambda w: PLANNED,
     shell:
         "python -m bench collect --documents {params.planned} --out {output} > {log} 2>&1"
 
@@ -34,10 +34,10 @@ rule table:
         ),
         csv=f"{RESULTS}/tables/{{name}}.csv",
         markdown=f"{RESULTS}/tables/{{name}}.md",
-    params:
-        folder=f"{RESULTS}/tables",
     log:
         f"{RESULTS}/logs/tables/{{name}}.log",
+    params:
+        folder=lambda w, output: os.path.dirname(output.html),
     shell:
         "python -m bench table {wildcards.name} --measurements {input.measurements} --out {params.folder} > {log} 2>&1"
 
@@ -55,9 +55,9 @@ rule figure:
         ),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
         png=f"{RESULTS}/figures/{{name}}.png",
-    params:
-        folder=f"{RESULTS}/figures",
     log:
         f"{RESULTS}/logs/figures/{{name}}.log",
+    params:
+        folder=lambda w, output: os.path.dirname(output.svg),
     shell:
         "python -m bench figure {wildcards.name} --measurements {input.measurements} --out {params.folder} > {log} 2>&1"

@@ -16,7 +16,7 @@ from bench.experiments import Files, products
 from bench.experiments.products import DIRECTIONS
 from bench.genotypes.dataset import Dataset
 from bench.oracle import Oracle
-from bench.plan import Case, expand, thread_counts, variants
+from bench.plan import Case, expand, kernels_of, thread_counts, variants
 from bench.record import Document
 
 VERSION = 1
@@ -63,7 +63,7 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
 
 def run(case: Case, files: Files) -> Document:
     """Verify both kernels, then alternate them; `case["against"]` is the second one as "kernel/target"."""
-    kernel, _, target = case["against"].partition("/")
+    kernel, target = kernels_of(case)[1]
     other_case = case | {"kernel": kernel, "target": target}
     data = Dataset.read(files.dataset)
     builds = [products.read_build(files.build), products.read_build(files.against_build)]

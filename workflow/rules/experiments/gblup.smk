@@ -15,18 +15,18 @@ rule gblup_reference:
     output:
         document=f"{RESULTS}/raw/gblup/{{case}}.json",
         reference=f"{RESULTS}/raw/gblup/{{case}}.npz",
+    log:
+        f"{RESULTS}/logs/gblup/{{case}}.log",
     wildcard_constraints:
         case=runnable(REFERENCES),
+    threads: lambda w: GBLUP[w.case]["threads"]
+    resources:
+        machine=100,
     params:
         case=lambda w: json.dumps(GBLUP[w.case]),
         dataset=option("--dataset"),
         memory=MEMORY,
         versions=(PROTOCOL, gblup.VERSION),
-    threads: lambda w: GBLUP[w.case]["threads"]
-    resources:
-        machine=100,
-    log:
-        f"{RESULTS}/logs/gblup/{{case}}.log",
     shell:
         "python -m bench run --case {params.case:q} {params.dataset} --reference {output.reference}"
         " --memory {params.memory} --out {output.document} > {log} 2>&1"
@@ -40,8 +40,13 @@ rule gblup_solve:
         code=lambda w: kernels.sources(GBLUP[w.case]["kernel"]),
     output:
         f"{RESULTS}/raw/gblup/{{case}}.json",
+    log:
+        f"{RESULTS}/logs/gblup/{{case}}.log",
     wildcard_constraints:
         case=runnable(SOLVES),
+    threads: lambda w: GBLUP[w.case]["threads"]
+    resources:
+        machine=100,
     params:
         case=lambda w: json.dumps(GBLUP[w.case]),
         dataset=option("--dataset"),
@@ -49,11 +54,6 @@ rule gblup_solve:
         reference=option("--reference"),
         memory=MEMORY,
         versions=(PROTOCOL, gblup.VERSION),
-    threads: lambda w: GBLUP[w.case]["threads"]
-    resources:
-        machine=100,
-    log:
-        f"{RESULTS}/logs/gblup/{{case}}.log",
     shell:
         "python -m bench run --case {params.case:q} {params.dataset} {params.build}"
         " {params.reference} --memory {params.memory} --out {output} > {log} 2>&1"
