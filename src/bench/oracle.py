@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
+from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.record import atomic_path
 
@@ -49,9 +51,11 @@ class Oracle:
 
     @classmethod
     def read(cls, path: Path) -> Oracle:
-        with np.load(path) as file:
-
-            def part(kind: str) -> dict[str, np.ndarray]:
-                return {name: file[f"{kind}_{name}"] for name in ("V", "U", "ZV", "ZtU")}
-
-            return cls(part("integers"), part("normals"))
+        """BenchError for a file that is missing or damaged."""
+        try:
+            with np.load(path) as file:
+                names = ("V", "U", "ZV", "ZtU")
+                integers, normals = ({n: file[f"{kind}_{n}"] for n in names} for kind in ("integers", "normals"))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise BenchError(f"{path}: not an oracle ({error}); delete it and make it with `bench oracle`") from None
+        return cls(integers, normals)

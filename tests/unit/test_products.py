@@ -23,7 +23,6 @@ CASE = {
 @pytest.fixture(autouse=True)
 def lock(tmp_path, monkeypatch):
     """A lock of this test's own: it does not wait for a run on this machine."""
-    monkeypatch.setattr(measure.exclusive, "__wrapped__", measure.exclusive.__wrapped__)
     own = measure.exclusive
     monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
 

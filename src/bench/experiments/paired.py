@@ -76,16 +76,19 @@ def run(case: Case, files: Files) -> Document:
     oracle = products.read_oracle(files)
     packed = data.packed().head(doc.identity["n"])
     with measure.exclusive():
-        sides = []
-        for side, build in zip((case, other_case), builds, strict=True):
-            place = {"kernel": side["kernel"], "target": side["target"]}
-            operator = products.prepare(doc, side, packed, build, **place)
-            sides.append((operator, place))
-            if wrong := products.verify(doc, operator, oracle, side, **place):
-                return doc.wrong(f"{place['kernel']}/{place['target']}: {wrong}")
-        products.time_limits(doc, case, files.limits)
-        _alternate(doc, case, sides, oracle)
-        products.time_limits(doc, case, files.limits)
+        try:
+            sides = []
+            for side, build in zip((case, other_case), builds, strict=True):
+                place = {"kernel": side["kernel"], "target": side["target"]}
+                operator = products.prepare(doc, side, packed, build, **place)
+                sides.append((operator, place))
+                if wrong := products.verify(doc, operator, oracle, side, **place):
+                    return doc.wrong(f"{place['kernel']}/{place['target']}: {wrong}")
+            products.time_limits(doc, case, files.limits)
+            _alternate(doc, case, sides, oracle)
+            products.time_limits(doc, case, files.limits)
+        except MemoryError as error:
+            return doc.end("oom", f"out of memory: {error}")
     return doc
 
 
