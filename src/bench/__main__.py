@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
     at = verb(run, "run one case: verify, time, write its result document")
     at.add_argument("--case", required=True, help="the case as JSON (bench plan prints them)")
-    path(at, "--dataset", default=None, help="dataset.json")
+    path(at, "--dataset", help="dataset.json")
     path(at, "--build", default=None, help="build.json of a native kernel")
     path(at, "--against-build", default=None, help="build.json of the partner in a paired case")
     path(at, "--oracle", default=None, help="the data set's oracle .npz (products)")
@@ -137,6 +137,24 @@ def parser() -> argparse.ArgumentParser:
 def _dataset(at: argparse.ArgumentParser) -> None:
     at.add_argument("--name", required=True, help="the data set's name")
     at.add_argument("--spec", required=True, help="its entry of config/datasets.yaml, as JSON")
+
+
+def _map(text: str, flag: str) -> dict[str, Any]:
+    """The value of an option that takes a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BenchError(f"{flag}: {text!r} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise BenchError(f'{flag}: {text!r} is not a JSON object; write {{"key": value}}')
+    return value
+
+
+def _case(text: str) -> dict[str, Any]:
+    case = _map(text, "--case")
+    if absent := [key for key in ("experiment", "dataset", "threads") if key not in case]:
+        raise BenchError(f"--case: has no {', '.join(absent)}; `bench plan` prints the cases of a configuration")
+    return case
 
 
 def machine(options: argparse.Namespace) -> None:
@@ -182,7 +200,7 @@ def pedigree(options: argparse.Namespace) -> None:
     """Simulate a pedigree: founders, then generations of selected sires and many dams."""
     from bench.genotypes.stages import make_pedigree
 
-    make_pedigree(json.loads(options.spec), name=options.name, out=options.out)
+    make_pedigree(_map(options.spec, "--spec"), name=options.name, out=options.out)
 
 
 def chromosome(options: argparse.Namespace) -> None:
@@ -190,7 +208,7 @@ def chromosome(options: argparse.Namespace) -> None:
     from bench.genotypes.stages import make_chromosome
 
     make_chromosome(
-        json.loads(options.spec),
+        _map(options.spec, "--spec"),
         name=options.name,
         pedigree=options.pedigree,
         chromosome=options.number,
@@ -203,7 +221,7 @@ def assemble(options: argparse.Namespace) -> None:
     from bench.genotypes.stages import make_simulated
 
     make_simulated(
-        json.loads(options.spec),
+        _map(options.spec, "--spec"),
         name=options.name,
         pedigree=options.pedigree,
         pieces=options.pieces,
@@ -217,7 +235,7 @@ def dataset(options: argparse.Namespace) -> None:
     BENCH_DATA does not hold gets a manifest that says refused."""
     from bench.genotypes.stages import make_dataset
 
-    made = make_dataset(json.loads(options.spec), name=options.name, folder=options.out)
+    made = make_dataset(_map(options.spec, "--spec"), name=options.name, folder=options.out)
     print(f"{made.name}: {made.reason or f'{made.n_samples} individuals, {made.n_snps} SNPs'}")
 
 
@@ -263,7 +281,7 @@ def run(options: argparse.Namespace) -> None:
     from bench import experiments
     from bench.provenance import set_threads
 
-    case = json.loads(options.case)
+    case = _case(options.case)
     set_threads(case["threads"])
     files = experiments.Files(
         dataset=options.dataset,
@@ -272,7 +290,7 @@ def run(options: argparse.Namespace) -> None:
         oracle=options.oracle,
         limits=options.limits,
         reference=options.reference,
-        timing=json.loads(options.timing),
+        timing=_map(options.timing, "--timing"),
         memory=options.memory,
     )
     experiments.load(case["experiment"]).run(case, files).write(options.out)
@@ -283,14 +301,17 @@ def refuse(options: argparse.Namespace) -> None:
     from bench.experiments import identity
     from bench.record import Document
 
-    Document(identity=identity(json.loads(options.case))).refuse(options.reason).write(options.out)
+    Document(identity=identity(_case(options.case))).refuse(options.reason).write(options.out)
 
 
 def collect(options: argparse.Namespace) -> None:
     """Join result documents to the long table that every table and figure reads."""
     from bench import collect as collecting
 
-    paths = [Path(line) for line in options.documents.read_text().splitlines() if line]
+    try:
+        paths = [Path(line) for line in options.documents.read_text().splitlines() if line]
+    except OSError as error:
+        raise BenchError(f"{options.documents}: cannot be read ({error.strerror}); it lists the documents") from None
     collecting.write(collecting.collect(paths), options.out)
 
 

@@ -98,7 +98,8 @@ def read(override_files: Sequence[Path] = (), root: Path = Path()) -> Config:
         try:
             given = yaml.safe_load(Path(path).read_text()) or {}
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise BenchError(f"{path}: cannot be read as a configuration ({error})") from None
+            reason = " ".join(str(error).split())
+            raise BenchError(f"{path}: cannot be read as a configuration ({reason})") from None
         if not isinstance(given, dict):
             raise BenchError(f"{path}: cannot be read as a configuration (a map of keys was needed)")
         _merge(merged, given)

@@ -56,6 +56,7 @@ _CANNOT_WRITE = {
     errno.EROFS: "choose a writable results folder (config key `results`)",
     errno.EACCES: "make the folder writable, or choose another one (config key `results`)",
     errno.EPERM: "make the folder writable, or choose another one (config key `results`)",
+    errno.EEXIST: "choose a results folder whose parents are folders (config key `results`)",
     errno.ENOTDIR: "choose a results folder whose parents are folders (config key `results`)",
 }
 

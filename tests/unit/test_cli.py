@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_the_help_names_every_verb(capsys):
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert {"machine", "kernels", "plan", "run", "collect", "table", "figure"} <= set(VERBS)
-    assert all(f"\n    {verb} " in text for verb in VERBS)
+    assert all(re.search(rf"^    {verb}\b", text, re.MULTILINE) for verb in VERBS)
 
 
 def test_the_version_is_printed(capsys):
@@ -86,6 +87,8 @@ def test_a_pipe_that_is_closed_early_is_quiet():
 
 SPEC = json.dumps({"kind": "simulated", "n_samples": 30, "n_snps": 9, "founders": 10, "generations": 1, "extra": 1})
 
+CASE = json.dumps({"experiment": "products", "dataset": "x", "kernel": "dense_blas", "threads": 1, "k": [1]})
+
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -105,10 +108,12 @@ SPEC = json.dumps({"kind": "simulated", "n_samples": 30, "n_snps": 9, "founders"
         (["summary", "--measurements", "absent.parquet"], "absent.parquet: no such file"),
         (["collect", "--documents", "absent.txt", "--out", "o"], "absent.txt"),
         (["machine", "--limits", "absent", "--out", "/dev/null/x.json", "--json"], "/dev/null/x.json: cannot write"),
-        (["run", "--case", "{}", "--dataset", "d", "--out", "o"], "case"),
+        (["run", "--case", "{}", "--dataset", "d", "--out", "o"], "--case: has no experiment, dataset, threads"),
+        (["run", "--case", "[]", "--dataset", "d", "--out", "o"], "not a JSON object"),
+        (["run", "--case", CASE, "--dataset", "absent.json", "--out", "o"], "absent.json: no such file"),
         (["run", "--case", "not json", "--dataset", "d", "--out", "o"], "not JSON"),
         (["dataset", "--name", "x", "--spec", "{", "--out", "o"], "not JSON"),
-        (["run", "--case", '{"experiment": "absent", "threads": 1}', "--out", "o"], "no experiment 'absent'"),
+        (["run", "--case", CASE.replace("products", "absent"), "--dataset", "d", "--out", "o"], "no experiment 'absent'"),
     ],
     ids=lambda v: " ".join(v[:3]) if isinstance(v, list) else "",
 )
@@ -174,8 +179,7 @@ def test_a_run_does_not_load_numpy_before_its_threads_are_fixed():
         "import sys\nfrom bench import __main__, provenance\n"
         "def stop(threads):\n    print('numpy' in sys.modules); raise SystemExit\n"
         "provenance.set_threads = stop\n"
-        "__main__.main(['run', '--case', '{\"experiment\": \"products\", \"threads\": 1}', '--dataset', 'd',"
-        " '--out', 'o'])"
+        f"__main__.main(['run', '--case', {CASE!r}, '--dataset', 'd', '--out', 'o'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "False\n", done.stderr

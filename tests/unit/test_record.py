@@ -85,6 +85,8 @@ def test_a_parent_that_is_a_file_is_said(tmp_path):
     (tmp_path / "results").write_text("a file")
     with pytest.raises(BenchError, match="whose parents are folders"):
         write_text(tmp_path / "results" / "raw" / "a.json", "x")
+    with pytest.raises(BenchError, match="whose parents are folders"):
+        write_text(tmp_path / "results" / "a.json", "x")
 
 
 @pytest.mark.parametrize("deeper", ["a.txt", "raw/products/a.txt"])
