@@ -100,13 +100,13 @@ def test_data_and_documents_know_nothing_of_what_uses_them(name):
 
 def clocks_read(tree: ast.Module) -> set[str]:
     """Names of clocks that a file takes from `time`, `timeit` or `os`."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module in {"time", "timeit"}:
-            found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id in {"time", "timeit"} or (node.value.id == "os" and node.attr == "times"):
-                found.add(node.attr)
+    nodes = list(ast.walk(tree))
+    froms = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module in {"time", "timeit"}]
+    found = {alias.name for node in froms for alias in node.names}
+    attributes = [n for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+    found |= {
+        n.attr for n in attributes if n.value.id in {"time", "timeit"} or (n.value.id, n.attr) == ("os", "times")
+    }
     return found & CLOCKS
 
 

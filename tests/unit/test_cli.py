@@ -113,7 +113,10 @@ CASE = json.dumps({"experiment": "products", "dataset": "x", "kernel": "dense_bl
         (["run", "--case", CASE, "--dataset", "absent.json", "--out", "o"], "absent.json: no such file"),
         (["run", "--case", "not json", "--dataset", "d", "--out", "o"], "not JSON"),
         (["dataset", "--name", "x", "--spec", "{", "--out", "o"], "not JSON"),
-        (["run", "--case", CASE.replace("products", "absent"), "--dataset", "d", "--out", "o"], "no experiment 'absent'"),
+        (
+            ["run", "--case", CASE.replace("products", "absent"), "--dataset", "d", "--out", "o"],
+            "no experiment 'absent'",
+        ),
     ],
     ids=lambda v: " ".join(v[:3]) if isinstance(v, list) else "",
 )

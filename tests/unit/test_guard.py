@@ -11,7 +11,9 @@ from bench.errors import BenchError
 from bench.genotypes.dataset import Dataset
 from bench.record import write_json
 
-HOLD = "import sys, time; from bench import guard; guard.hold(sys.argv[1]); print('held', flush=True); time.sleep(600)"
+HOLD = (
+    "import sys, time; from bench import guard; guard.hold(sys.argv[1]); print('held', flush=True); time.sleep(600)"
+)
 TRY = """
 import sys
 from bench import guard

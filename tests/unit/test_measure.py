@@ -96,9 +96,7 @@ with exclusive(Path(sys.argv[1])):
 
 
 def holder(lock, seconds):
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(lock), str(seconds)], stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", HOLD, str(lock), str(seconds)], stdout=subprocess.PIPE, text=True)
 
 
 def test_no_two_processes_are_inside_at_once(tmp_path):

@@ -34,9 +34,14 @@ def test_a_file_has_the_permissions_of_any_other(tmp_path):
 def test_an_error_while_writing_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("earlier")
-    with pytest.raises(ZeroDivisionError), atomic_path(path) as tmp:
-        tmp.write_text("half")
-        raise ZeroDivisionError
+
+    def fail():
+        with atomic_path(path) as tmp:
+            tmp.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -8,7 +8,7 @@ rule session:
         dataset=lambda w: manifest(session(w)["dataset"]),
         build=lambda w: built(*plan.kernels_of(session(w))[0]),
         against_build=lambda w: [
-            built(*pair) for pair in plan.kernels_of(session(w))[1:]
+            file for pair in plan.kernels_of(session(w))[1:] if (file := built(*pair))
         ],
         oracle=lambda w: oracle_of(session(w)),
         limits=lambda w: LIMIT_BUILDS,
