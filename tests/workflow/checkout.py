@@ -73,7 +73,7 @@ class Checkout:
         script = folder / "bin" / "python"
         script.write_text(STAMP.format(python=sys.executable, stamps=made.stamps))
         script.chmod(0o755)
-        for command in (["init", "-q"], ["add", "Snakefile", "src"], ["commit", "-q", "-m", "a commit"]):
+        for command in (["init", "-q"], ["add", "Snakefile", "workflow", "src"], ["commit", "-q", "-m", "a commit"]):
             author = ["-c", "user.name=name", "-c", "user.email=name@example.org"]
             subprocess.run(["git", *author, *command], cwd=folder, check=True)
         return made
@@ -91,7 +91,9 @@ class Checkout:
     def environment(self, **changes: str | None) -> dict[str, str]:
         """The package of this checkout, its temporary folder (and so its timing lock), its `python`."""
         path = f"{self.folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "TMPDIR": str(self.folder / "tmp")}
+        own: dict[str, str | None] = {"PATH": path, "PYTHONPATH": str(self.folder / "src")}
+        own["TMPDIR"] = str(self.folder / "tmp")
+        own["PYTHONDONTWRITEBYTECODE"] = None  # without compiled modules every job would take thrice as long
         merged = os.environ | own | changes
         return {key: value for key, value in merged.items() if value is not None}
 

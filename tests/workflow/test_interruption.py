@@ -1,0 +1,115 @@
+"""Runs that are killed, and runs that meet: what has finished stays, what is half-written does not count."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from checkout import wait_until, would_run
+
+PRODUCTS = {"datasets": ["sheep"], "dtypes": ["f8", "f4"], "threads": [1], "k": [1]}
+EXPERIMENTS = {"products": PRODUCTS, "scaling": None, "paired": None, "gblup": None}
+KERNELS = ["dense_blas", "numba_unpack"]  # 4 timed sessions, nothing to compile but the limits
+
+
+def finished_documents(checkout, name):
+    """{path: time} of the results of timed jobs, whole by being there."""
+    found = {}
+    for path in (checkout.results(name) / "raw").glob("*/*.json"):
+        if json.loads(path.read_text())["provenance"]:
+            found[path] = path.stat().st_mtime_ns
+    return found
+
+
+def second_timed_job(checkout, name):
+    """A running timed job, once another one has finished."""
+    return wait_until(lambda: finished_documents(checkout, name) and checkout.timed_jobs())[0]
+
+
+def still_there(before):
+    return {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_kill_9_of_a_timed_job_costs_that_job_only(checkout):
+    config = checkout.configure("job", kernels=KERNELS, experiments=EXPERIMENTS)
+    running = checkout.start("--configfile", config)
+    second_timed_job(checkout, "job").kill()
+    assert running.wait(timeout=300) == 1
+    assert "Traceback" not in checkout.output()
+    kept = finished_documents(checkout, "job")
+    assert len(kept) == 3
+    assert not (checkout.results("job") / "measurements.parquet").exists()
+
+    again = checkout.succeed("--configfile", config)
+    assert would_run(again) == {"session": 1, "collect": 1, "table": 1, "all": 1}
+    assert still_there(kept)
+    assert len(finished_documents(checkout, "job")) == 4
+    table = checkout.table("job")
+    assert set(table.loc[table["status"] == "ok", "kernel"]) == set(KERNELS)
+
+
+def test_kill_9_of_the_run_loses_nothing_that_had_finished(checkout):
+    config = checkout.configure("run", kernels=KERNELS, experiments=EXPERIMENTS)
+    running = checkout.start("--configfile", config)
+    orphan = second_timed_job(checkout, "run")
+    running.kill()
+    running.wait()
+    kept = finished_documents(checkout, "run")
+    assert kept
+
+    again = checkout.succeed("--configfile", config)
+    orphan.wait(timeout=60)
+    assert 4 - len(kept) <= would_run(again)["session"] <= 4 - len(kept) + 1
+    assert still_there([path for path in kept][:1] and dict(list(kept.items())[:1]))
+    assert set(checkout.table("run").query("status == 'ok'")["kernel"]) == set(KERNELS)
+    assert would_run(checkout.succeed("--configfile", config, "-n")) == {}
+    assert not [path for path in checkout.results("run").rglob("*") if ".tmp" in path.name]
+
+
+def test_ctrl_c_stops_the_run_and_a_second_one_goes_on(checkout):
+    config = checkout.configure("stopped", kernels=KERNELS, experiments=EXPERIMENTS)
+    running = checkout.start("--configfile", config)
+    second_timed_job(checkout, "stopped")
+    running.send_signal(signal.SIGINT)
+    assert running.wait(timeout=60) != 0
+    kept = finished_documents(checkout, "stopped")
+    assert would_run(checkout.succeed("--configfile", config))["session"] <= 4 - len(kept)
+    assert still_there(kept)
+
+
+def test_a_half_written_result_does_not_count(checkout):
+    config = checkout.configure("half", kernels=["dense_blas"], experiments=EXPERIMENTS)
+    checkout.succeed("--configfile", config)
+    path = next(iter(finished_documents(checkout, "half")))
+    path.write_text(path.read_text()[:100])
+    (checkout.results("half") / "measurements.parquet").unlink()
+    status, output = checkout.run("--configfile", config)
+    assert status == 1
+    assert f"{path.name}: not a JSON document" in output
+    assert "delete it and run again" in output
+    path.unlink()
+    checkout.succeed("--configfile", config)
+    assert set(checkout.table("half").query("status == 'ok'")["dtype"]) == {"f4", "f8"}
+
+
+@pytest.fixture
+def first(checkout):
+    """A run that is under way in results/shared."""
+    checkout.configure("shared", kernels=KERNELS, experiments=EXPERIMENTS)
+    process = checkout.start("--configfile", "shared.yaml")
+    lock = checkout.results("shared") / ".run-lock"
+    wait_until(lambda: lock.exists() and lock.read_text())
+    yield process
+    process.wait(timeout=300)
+
+
+def test_a_second_run_in_the_same_folder_is_told_to_wait(checkout, first):
+    status, output = checkout.run("--configfile", "shared.yaml")
+    assert first.poll() is None, "the first run ended too early to be met"
+    assert status == 1
+    assert f"results/shared: a run is already using this folder (process {first.pid} on " in output
+    assert "--config results=" in output
+    assert "Traceback" not in output
+    assert first.wait(timeout=300) == 0
+    assert set(checkout.table("shared").query("status == 'ok'")["kernel"]) == set(KERNELS)
