@@ -19,7 +19,9 @@ RESULTS = $(shell $(BIN)/python -m bench config results $(if $(CONFIG),--configf
 run: environment
 	@mkdir -p results
 	@status=0; $(SNAKEMAKE) --quiet rules || status=$$?; \
-	$(MAKE) --no-print-directory report; \
+	"$(MAKE_COMMAND)" --no-print-directory report CONFIG="$(CONFIG)" PROFILE="$(PROFILE)" || status=$$?; \
+	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: some jobs failed, see the messages above and $(RESULTS)/logs;"; \
+	  echo "the report, if there is one, is of the last complete run. Run make again: what is finished is kept."; fi; \
 	exit $$status
 
 # The report is drawn again only when the measurements, tables or figures are newer.

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import sys
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -36,17 +37,12 @@ except BenchError as error:
 
 RESULTS = CONFIG.results
 PLANNED = f"{RESULTS}/planned.txt"  # the documents of this configuration: thousands do not fit a command line
-MEMORY = plan.usable_memory(CONFIG)
 TARGETS = []
 SESSIONS = []
 
-# An undeclared resource is unlimited: without this a run that names no profile would overlap timed jobs.
-workflow.global_resources.setdefault("machine", 100)
-
-
 # The retry of what an earlier run was refused (no network, no compiler), and one run at a time.
-if workflow.is_main_process:
-    guard.forget_refusals(RESULTS)
+if workflow.is_main_process and not (workflow.dryrun or guard.only_looks(sys.argv)):
+    guard.forget_refusals(RESULTS, flags=CONFIG.compiler_flags)
 
 
 onstart:
@@ -73,3 +69,7 @@ rule all:
     input:
         f"{RESULTS}/measurements.parquet",
         REPORTED,
+        TARGETS,  # so that a document that is gone is made again
+
+
+include: "workflow/rules/machine.smk"  # last: it goes over all rules

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_plink import write_plink
 
 from bench.genotypes.dataset import import_plink
+from small_plink import write_plink
 
 
 @pytest.fixture

@@ -113,6 +113,8 @@ def parser() -> argparse.ArgumentParser:
     at = verb(refuse, "write the result document of a case that cannot run here")
     at.add_argument("--case", required=True, help="the case as JSON")
     at.add_argument("--reason", required=True, help="why, in a sentence")
+    at.add_argument("--n", type=int, help="individuals, where the plan knows them")
+    at.add_argument("--m", type=int, help="SNPs, where the plan knows them")
     path(at, "--out", help="result document to write")
 
     at = verb(collect, "join result documents to one table")
@@ -298,10 +300,15 @@ def run(options: argparse.Namespace) -> None:
 
 def refuse(options: argparse.Namespace) -> None:
     """Write a document without observations: what was asked for, and why it cannot be had here."""
-    from bench.experiments import identity
+    from bench import experiments
+    from bench.provenance import collect_provenance
     from bench.record import Document
 
-    Document(identity=identity(_case(options.case))).refuse(options.reason).write(options.out)
+    case = _case(options.case)
+    size = {key: value for key, value in (("n", options.n), ("m", options.m)) if value}
+    version = experiments.load(case["experiment"]).VERSION
+    doc = Document(experiments.identity(case) | size, collect_provenance(version=version))
+    doc.refuse(options.reason).write(options.out)
 
 
 def collect(options: argparse.Namespace) -> None:

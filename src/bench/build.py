@@ -90,8 +90,8 @@ def _compile(
     shown: str,
     source_hash: str,
 ) -> Build:
-    command = shlex.split(compiler)
-    if not command or shutil.which(command[0]) is None:
+    command, version = shlex.split(compiler), compiler_version(compiler)
+    if not version:
         reason = (
             f"no C++ compiler {compiler!r} on this machine; install g++ or name another one in config key `compiler`"
         )
@@ -99,27 +99,32 @@ def _compile(
     library, log = folder / f"{name}.so", folder / "build.log"
     try:
         with atomic_path(library) as tmp:
-            said = _run([*command, *options, str(source), "-o", str(tmp)], log)
+            _run([*command, *options, str(source), "-o", str(tmp)], log)
     except _CompilerFailed as failure:
         library.unlink(missing_ok=True)
         reason = f"{compiler} failed on {name}/{target}: {failure} (all of it: {log})"
-        return Build(name, target, "refused", reason, compiler=compiler, flags=shown, source_hash=source_hash)
-    return Build(
-        name, target, "ok", None, library, compiler, said, shown, sha256_of([library]), source_hash
-    )  # fmt: skip
+        return Build(name, target, "refused", reason, None, compiler, version, shown, source_hash=source_hash)
+    return Build(name, target, "ok", None, library, compiler, version, shown, sha256_of([library]), source_hash)
 
 
 class _CompilerFailed(Exception):
     """Carries the first error line of a compiler that failed."""
 
 
-def _run(command: list[str], log: Path) -> str:
-    """Run the compiler, keep what it printed in `log`, and return its version."""
+def _run(command: list[str], log: Path) -> None:
+    """Run the compiler and keep what it printed in `log`."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     write_text(log, f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
     if done.returncode:
         lines = done.stderr.splitlines()
         errors = [line for line in lines if "error" in line.lower()] or lines
         raise _CompilerFailed(errors[0].strip() if errors else f"exit status {done.returncode}")
-    version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=False).stdout
-    return (version.splitlines() or [""])[0]
+
+
+def compiler_version(compiler: str) -> str:
+    """The first line of `compiler --version`; "" where there is no such compiler."""
+    command = shlex.split(compiler)
+    if not command or shutil.which(command[0]) is None:
+        return ""
+    done = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=False)
+    return (done.stdout.splitlines() or [command[0]])[0]

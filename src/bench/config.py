@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,11 @@ from bench.genotypes.spec import DatasetSpec
 
 Threads = Annotated[int, Field(ge=1)] | Literal["all"]
 Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[list[Count], Field(min_length=1)]
+ThreadCounts = Annotated[list[Threads], Field(min_length=1)]
+Dtypes = Annotated[list[Literal["f4", "f8"]], Field(min_length=1)]
+Names = Annotated[list[str], Field(min_length=1)]
+DATASET_NAME = r"[A-Za-z0-9][A-Za-z0-9_]*"
 
 
 class Stanza(BaseModel):
@@ -30,6 +36,12 @@ class Timing(Stanza):
     least: Annotated[int, Field(ge=3)] = 5
     seconds: Annotated[float, Field(gt=0)] = 0.3
     most: Annotated[int, Field(ge=3)] = 50
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Timing:
+        if self.least > self.most:
+            raise ValueError(f"least: {self.least} repeats at the least are more than {self.most} at the most")
+        return self
 
 
 class Budget(Stanza):
@@ -57,6 +69,9 @@ class Config(Stanza):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
+        for name in self.datasets:
+            if not re.fullmatch(DATASET_NAME, name):
+                raise ValueError(f"datasets: {name!r} cannot name a data set: use letters, digits and '_'")
         for name in self.kernels:
             known("kernel", name, kernels.names())
         declared = [kernels.load(name) for name in kernels.names()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -58,23 +60,61 @@ def _in_use(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def forget_refusals(results: str | Path) -> list[Path]:
-    """Delete the manifests and build descriptions that say "refused", so that this run tries again.
+def only_looks(arguments: list[str]) -> bool:
+    """Whether Snakemake was called to look at the workflow, not to run it: lint, report, summaries, graphs."""
+    looks = ("--lint", "--report", "--summary", "--detailed-summary", "--dag", "--rulegraph", "--filegraph", "--list")
+    return any(argument.split("=")[0].startswith(looks) for argument in arguments)
 
-    Such a refusal is about one moment: no network, no compiler. What can never run here is refused by
-    the plan and keeps its row. Nothing is deleted under a run that may be reading it.
+
+def forget_refusals(results: str | Path, *, flags: Sequence[str] = ()) -> list[Path]:
+    """Delete what an earlier run was refused and this one may be given, so that it tries again.
+
+    That is the manifest of a data set that could not be had, the description of a build that failed and
+    succeeds now (compiled to see; flags: those of the configuration), and the result documents that were
+    refused for one of these. What can never run here keeps its row, and nothing is deleted under a run that
+    may be reading it.
     """
     folder = Path(results)
     if _in_use(folder):
         return []
-    found = [*folder.glob("data/*/dataset.json"), *folder.glob("build/*/*/build.json")]
-    refused = []
-    for path in found:
-        try:
-            status = read_json(path).get("status")
-        except BenchError:
-            status = "refused"
-        if status == "refused":
-            path.unlink()
-            refused.append(path)
-    return refused
+    manifests = [path for path in folder.glob("data/*/dataset.json") if _refused(path)]
+    builds = [path for path in folder.glob("build/*/*/build.json") if _refused(path) and _compiles(path, flags)]
+    datasets = {path.parent.name for path in manifests}
+    libraries = {f"{path.parent.parent.name}/{path.parent.name}" for path in builds}
+    documents = folder.glob("raw/*/*.json") if datasets or libraries else ()
+    forgotten = [*manifests, *builds, *(path for path in documents if _hangs_on(path, datasets, libraries))]
+    for path in forgotten:
+        path.unlink(missing_ok=True)
+    return forgotten
+
+
+def _refused(path: Path) -> bool:
+    """Whether a manifest or a build description says so, or says nothing because it is damaged."""
+    try:
+        return read_json(path).get("status") == "refused"
+    except BenchError:
+        return True
+
+
+def _compiles(description: Path, flags: Sequence[str]) -> bool:
+    """Whether the build that `description` says was refused can be made now."""
+    from bench.build import build
+
+    name, target = description.parent.parent.name, description.parent.name
+    try:
+        compiler = read_json(description)["compiler"]
+        with tempfile.TemporaryDirectory() as scratch:
+            return build(name, target, Path(scratch), compiler=compiler, flags=tuple(flags)).status == "ok"
+    except (BenchError, KeyError):
+        return True  # damaged, or of another version: its rule makes it anew
+
+
+def _hangs_on(document: Path, datasets: set[str], libraries: set[str]) -> bool:
+    """Whether a result document was refused and is of one of these data sets, or "kernel/target" libraries."""
+    try:
+        found = read_json(document)
+    except BenchError:
+        return False
+    case = found["identity"]
+    used = {f"{case.get('kernel')}/{case.get('target')}", case.get("against")}
+    return found["status"] == "refused" and (case["dataset"] in datasets or bool(used & libraries))

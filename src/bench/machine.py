@@ -42,7 +42,7 @@ def this_machine() -> Machine:
         host=platform.node(),
         cpu=info.get("model name", platform.processor() or platform.machine()),
         cpu_flags=frozenset((info.get("flags") or info.get("Features") or "").split()),
-        cores=len(os.sched_getaffinity(0)),
+        cores=_core_count(),
         memory=memory_limit(),
         gpus=gpus,
         driver=driver,
@@ -57,14 +57,39 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def memory_limit() -> int:
-    """The machine's memory, or the limit of this process's cgroup where that is smaller."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = [total]
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        path = Path(file)
-        if path.exists() and (text := path.read_text().strip()).isdigit():
-            limits.append(int(text))
+    """The machine's memory, or the limit of this process's cgroup (a container, a Slurm job) if smaller."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        limits += [int(text) for text in _cgroup(name) if text.isdigit()]
     return min(limits)
+
+
+def _core_count() -> int:
+    """Cores that this process may use: by affinity, and by the CPU quota of its cgroup, rounded up."""
+    counts = [len(os.sched_getaffinity(0))]
+    for text in _cgroup("cpu.max"):
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit():
+            counts.append(-(-int(quota) // int(period)))
+    return max(1, min(counts))
+
+
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def _cgroup(name: str) -> list[str]:
+    """What file `name` says in this process's cgroup and in those above it, for cgroup versions 1 and 2."""
+    own = OWN_CGROUPS
+    found = []
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        root = CGROUPS / controllers
+        for folder in [root / path.lstrip("/"), *(root / path.lstrip("/")).parents]:
+            if not folder.is_relative_to(root):
+                break
+            if (file := folder / name).is_file():
+                found.append(file.read_text().strip())
+    return found
 
 
 def memory_available() -> int:
@@ -163,14 +188,21 @@ class Limits:
         return [buffer.nbytes / once(read).wall for _ in range(tries)]
 
 
-def best_limits(folder: Path) -> Limits | None:
-    """The limits library with the widest vectors that this machine runs, of those built in `folder`."""
-    from bench.build import LIMITS, Build
+def runnable_limits() -> list[str]:
+    """The targets of limits.cc that this machine runs, the widest vectors last."""
+    from bench.build import LIMITS
 
     flags = this_machine().cpu_flags
-    for target in reversed(LIMITS.targets):
+    return [target for target in LIMITS.targets if all(f in flags for f in LIMITS.cpu_flags(target))]
+
+
+def best_limits(folder: Path) -> Limits | None:
+    """The limits library with the widest vectors that this machine runs, of those built in `folder`."""
+    from bench.build import Build
+
+    for target in reversed(runnable_limits()):
         description = folder / target / "build.json"
-        if not description.exists() or any(f not in flags for f in LIMITS.cpu_flags(target)):
+        if not description.exists():
             continue
         if library := Build.read(description).library:
             return Limits(library)

@@ -16,6 +16,8 @@ from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.record import atomic_path
 
+VERSION = 1  # raised when the oracle changes: it is computed again, and all that it verified
+BLOCK_BYTES = 1 << 24  # of one byte per genotype, unpacked at a time; nine times that as float64
 LARGEST = 8  # integer inputs in [−8, 8]: exact in float32 up to 2^24 / 16, one million SNPs or individuals
 SEED = 20_231
 
@@ -37,7 +39,7 @@ class Oracle:
             {"V": rng.standard_normal((m, k)), "U": rng.standard_normal((n, k))},
         )  # fmt: skip
         both = [d | {"ZV": np.zeros((n, k)), "ZtU": np.zeros((m, k))} for d in draws]
-        for block in packed.blocks():
+        for block in packed.blocks(max(1, BLOCK_BYTES // n)):
             dosages = np.maximum(packed.dosages(block), 0).astype("f8")
             for values in both:
                 values["ZV"] += dosages @ values["V"][block]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def case_id(case: Case) -> str:
     """A readable slug and a hash of the whole case; the same case has the same id on every machine."""
     digest = hashlib.sha256(json.dumps(case, sort_keys=True).encode()).hexdigest()[:8]
     shown = [f"t{case[key]}" if key == "threads" else str(case[key]) for key in SLUG_KEYS if case.get(key)]
-    return "-".join([*shown, digest]).replace("/", "-")
+    return "-".join([*(re.sub(r"[^A-Za-z0-9_.-]+", "_", text.replace("/", "-")) for text in shown), digest])
 
 
 def expand(experiment: str, axes: dict[str, Iterable[Any]], **common: Any) -> dict[str, Case]:
@@ -92,7 +93,13 @@ def usable_memory(config: Config) -> int:
 def usable_disk(config: Config) -> int:
     """Bytes that a data set may take."""
     asked = config.budget.disk_gb
-    return int(asked * 1e9) if asked else shutil.disk_usage(Path.cwd()).total
+    return (
+        int(asked * 1e9)
+        if asked
+        else shutil.disk_usage(
+            next(p for p in (Path(config.results).absolute(), *Path(config.results).absolute().parents) if p.exists())
+        ).total
+    )
 
 
 def refusal(case: Case, config: Config) -> str | None:

@@ -30,7 +30,7 @@ def set_threads(threads: int) -> None:
 
 
 def git_state() -> tuple[str, bool | None]:
-    """The commit of the checkout and whether tracked files differ from it; ("", None) without git."""
+    """The commit of the checkout and whether the tree differs from it, new files included; ("", None) without git."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -42,14 +42,19 @@ def git_state() -> tuple[str, bool | None]:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return "", None
-    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))
+    return commit, bool(git("status", "--porcelain"))
+
+
+def blas_in_use() -> str:
+    """The BLAS libraries loaded so far: name, version and the architecture they chose."""
+    found = {f"{b['internal_api']} {b['version']} {b['architecture']}" for b in blas_libraries()}
+    return "; ".join(sorted(found))
 
 
 def collect_provenance(*, version: int, **more: Any) -> dict[str, Any]:
     """The columns that every row of a job shares; `version` is the experiment's."""
     machine = this_machine()
     commit, dirty = git_state()
-    blas = blas_libraries()
     return {
         "commit": commit,
         "dirty": dirty,
@@ -62,7 +67,7 @@ def collect_provenance(*, version: int, **more: Any) -> dict[str, Any]:
         "memory": machine.memory,
         "gpu": ", ".join(machine.gpus),
         "driver": machine.driver,
-        "blas": "; ".join(sorted({f"{b['internal_api']} {b['version']} {b['architecture']}" for b in blas})),
+        "blas": blas_in_use(),
         "python": platform.python_version(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **more,

@@ -45,6 +45,7 @@ def products_document(
     per_genotype = {"dense_blas": int(dtype[1:]), "five_codes": 0.4}.get(kernel, 0.25)
     doc.add("prepare_time", 0.5, "s", phase="prepare")
     doc.add("bytes_held", n * m * per_genotype, "B", phase="memory")
+    doc.add("bytes_read", n * m * (per_genotype / 2 if kernel == "five_codes" else per_genotype), "B", phase="memory")
     doc.add("peak_rss", 1e9, "B", phase="memory")
     for k in (1, 10, 32):
         for direction, factor in (("matmul", 1.0), ("rmatmul", 1.1)):

@@ -1,5 +1,6 @@
 """One run at a time in a results folder; what was refused for a passing reason is tried again."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,17 +91,53 @@ def manifest(results: Path, name: str, **fields) -> Path:
     return path
 
 
-def test_refused_data_sets_and_builds_are_forgotten_and_others_kept(tmp_path):
-    fetched = manifest(tmp_path, "wheat", status="refused", reason="no network")
-    kept = manifest(tmp_path, "tiny")
-    failed, built = (tmp_path / f"build/{name}/scalar/build.json" for name in ("decompress", "limits"))
-    write_json(failed, {"status": "refused"})
-    write_json(built, {"status": "ok"})
-    assert sorted(guard.forget_refusals(tmp_path)) == sorted([fetched, failed])
+def refused_build(results: Path, name: str, compiler: str) -> Path:
+    path = results / "build" / name / "scalar" / "build.json"
+    write_json(path, {"status": "refused", "compiler": compiler})
+    return path
+
+
+def document(results: Path, name: str, status: str = "refused", **identity) -> Path:
+    path = results / "raw" / "products" / f"{name}.json"
+    case = {"dataset": "tiny", "kernel": "dense_blas", "target": "openblas"} | identity
+    write_json(path, {"identity": case, "status": status})
+    return path
+
+
+def test_a_data_set_that_could_not_be_had_is_tried_again_with_all_that_hung_on_it(tmp_path):
+    fetched, kept = manifest(tmp_path, "wheat", status="refused", reason="no network"), manifest(tmp_path, "tiny")
+    hung = document(tmp_path, "a", dataset="wheat")
+    others = [document(tmp_path, "b"), document(tmp_path, "c", "ok", dataset="wheat")]
+    assert sorted(guard.forget_refusals(tmp_path)) == sorted([fetched, hung])
     assert not fetched.exists()
-    assert not failed.exists()
-    assert kept.exists()
-    assert built.exists()
+    assert not hung.exists()
+    assert all(path.exists() for path in [kept, *others])
+
+
+def test_a_build_is_tried_again_once_it_compiles(tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ on this machine")
+    failed = refused_build(tmp_path, "decompress", "g++")
+    hung = document(tmp_path, "a", kernel="decompress", target="scalar")
+    partner = document(tmp_path, "b", against="decompress/scalar")
+    others = [document(tmp_path, "c", kernel="decompress", target="avx2"), document(tmp_path, "d")]
+    assert sorted(guard.forget_refusals(tmp_path)) == sorted([failed, hung, partner])
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize(("compiler", "flags"), [("no-such-compiler", []), ("g++", ["-mno-such-cpu-feature"])])
+def test_a_build_that_would_fail_again_is_left_as_it_is(tmp_path, compiler, flags):
+    failed = refused_build(tmp_path, "limits", compiler)
+    hung = document(tmp_path, "a", kernel="limits", target="scalar")
+    assert guard.forget_refusals(tmp_path, flags=flags) == []
+    assert failed.exists()
+    assert hung.exists()
+
+
+def test_a_build_that_succeeded_is_kept(tmp_path):
+    path = tmp_path / "build/limits/scalar/build.json"
+    write_json(path, {"status": "ok", "compiler": "g++"})
+    assert guard.forget_refusals(tmp_path) == []
 
 
 def test_a_damaged_manifest_is_forgotten(tmp_path):
@@ -109,8 +146,8 @@ def test_a_damaged_manifest_is_forgotten(tmp_path):
     assert guard.forget_refusals(tmp_path) == [path]
 
 
-def test_result_documents_are_never_forgotten(tmp_path):
-    write_json(tmp_path / "raw/products/a.json", {"status": "refused"})
+def test_what_this_machine_can_never_run_keeps_its_document(tmp_path):
+    document(tmp_path, "a", kernel="gpu_2bit", target="sm_90")
     assert guard.forget_refusals(tmp_path) == []
 
 

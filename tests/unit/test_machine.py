@@ -73,26 +73,54 @@ def test_cores_are_those_that_this_process_may_use(fresh):
 TOTAL = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.fixture
+def cgroups(tmp_path, monkeypatch):
+    """Write a file of a cgroup; this process is in /jobs/7, of version 2 and of version 1's memory and cpu."""
+    own = tmp_path / "own"
+    own.write_text("4:memory:/jobs/7\n3:cpu,cpuacct:/jobs/7\n0::/jobs/7\n")
+    monkeypatch.setattr(machine, "OWN_CGROUPS", own)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+
+    def write(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    return write
+
+
 @pytest.mark.parametrize(
-    ("file", "text", "limit"),
+    ("path", "text", "limit"),
     [
-        ("/sys/fs/cgroup/memory.max", "1000000\n", 1_000_000),
-        ("/sys/fs/cgroup/memory.max", "max\n", TOTAL),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "2000000\n", 2_000_000),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n", TOTAL),
-        ("/proc/nothing", "", TOTAL),
+        ("jobs/7/memory.max", "1000000\n", 1_000_000),
+        ("jobs/memory.max", "1500000\n", 1_500_000),
+        ("memory.max", "1600000\n", 1_600_000),
+        ("jobs/8/memory.max", "1000000\n", TOTAL),
+        ("jobs/7/memory.max", "max\n", TOTAL),
+        ("memory/jobs/7/memory.limit_in_bytes", "2000000\n", 2_000_000),
+        ("memory/jobs/7/memory.limit_in_bytes", "9223372036854771712\n", TOTAL),
     ],
 )
-def test_the_memory_is_the_machine_s_or_the_cgroup_s(files, file, text, limit):
-    files[file] = text
+def test_the_memory_is_the_machine_s_or_its_cgroup_s_or_one_above(cgroups, path, text, limit):
+    cgroups(path, text)
     assert machine.memory_limit() == limit
 
 
-def test_available_memory_is_no_more_than_the_cgroup_allows(files):
-    files["/proc/meminfo"] = "MemTotal: 9 kB\nMemAvailable:    4000 kB\n"
-    assert machine.memory_available() == 4_096_000
-    files["/sys/fs/cgroup/memory.max"] = "1000000"
+def test_the_smallest_limit_counts(cgroups):
+    cgroups("jobs/7/memory.max", "3000000")
+    cgroups("jobs/memory.max", "2000000")
+    assert machine.memory_limit() == 2_000_000
+
+
+def test_available_memory_is_no_more_than_the_cgroup_allows(cgroups):
+    cgroups("jobs/7/memory.max", "1000000")
     assert machine.memory_available() == 1_000_000
+
+
+@pytest.mark.parametrize(("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 3)])
+def test_the_cores_are_those_of_the_affinity_or_the_cgroup_s_quota(cgroups, monkeypatch, text, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    cgroups("jobs/cpu.max", text)
+    assert machine._core_count() == cores
 
 
 def test_a_part_of_the_memory_is_left_to_the_system():

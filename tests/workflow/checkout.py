@@ -99,7 +99,8 @@ class Checkout:
 
     def start(self, *arguments: str, profile: bool = True, env: dict[str, str | None] | None = None):
         """Start Snakemake; its output goes to one file, whose text `output` returns."""
-        command = [sys.executable, "-m", "snakemake", *(["--profile", "profiles/default"] if profile else [])]
+        # Snakemake takes profiles/default of its own accord.
+        command = [sys.executable, "-m", "snakemake", *([] if profile else ["--workflow-profile", "none"])]
         with (self.folder / "output.txt").open("w") as output:
             return subprocess.Popen(
                 [*command, *arguments],

@@ -51,6 +51,27 @@ def oracle_of(case):
     return f"{RESULTS}/oracle/{case['dataset']}.{case.get('samples') or 'all'}.k{max(case['k'])}.npz"
 
 
+# Only a budget is passed on: the exact size of a memory differs from boot to boot, and would rerun everything.
+MEMORY_OPTION = (
+    f"--memory {plan.usable_memory(CONFIG)}" if CONFIG.budget.memory_gb else ""
+)
+
+
+def size_option(case):
+    """n and m of a refused case, where the plan knows them."""
+    entry = CONFIG.datasets[case["dataset"]]
+    return (
+        f"--n {case.get('samples') or entry.n_samples} --m {entry.n_snps}"
+        if entry.kind == "simulated"
+        else ""
+    )
+
+
+def from_here(files):
+    """Paths below the working directory as relative ones: a checkout that moves reruns nothing."""
+    return [os.path.relpath(file) for file in files]
+
+
 # {case: reason}: what cannot run here, known from sizes alone.
 REFUSED = {
     name: reason

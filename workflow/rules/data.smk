@@ -1,4 +1,6 @@
 # Populations: simulated chromosome by chromosome, fetched by sha256, or the user's own.
+from bench.genotypes.spec import VERSIONS
+from bench.oracle import VERSION as ORACLE_VERSION
 
 
 rule pedigree:
@@ -9,9 +11,10 @@ rule pedigree:
     wildcard_constraints:
         dataset=datasets_of("simulated"),
     params:
+        version=VERSIONS["simulated"],
         spec=lambda w: spec(w.dataset),
     shell:
-        "python -m bench pedigree --name {wildcards.dataset} --spec {params.spec:q} --out {output} > {log} 2>&1"
+        "python -m bench pedigree --name {wildcards.dataset} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule chromosome:
@@ -24,10 +27,11 @@ rule chromosome:
     wildcard_constraints:
         dataset=datasets_of("simulated"),
     params:
+        version=VERSIONS["simulated"],
         spec=lambda w: spec(w.dataset),
     shell:
-        "python -m bench chromosome --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input}"
-        " --number {wildcards.number} --out {output} > {log} 2>&1"
+        "python -m bench chromosome --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input:q}"
+        " --number {wildcards.number} --out {output:q} > {log:q} 2>&1"
 
 
 rule assemble:
@@ -44,11 +48,12 @@ rule assemble:
     wildcard_constraints:
         dataset=datasets_of("simulated"),
     params:
+        version=VERSIONS["simulated"],
         spec=lambda w: spec(w.dataset),
         folder=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "python -m bench assemble --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input.pedigree}"
-        " --pieces {input.pieces} --out {params.folder} > {log} 2>&1"
+        "python -m bench assemble --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input.pedigree:q}"
+        " --pieces {input.pieces:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule fetch:
@@ -59,10 +64,11 @@ rule fetch:
     wildcard_constraints:
         dataset=datasets_of("fetched"),
     params:
+        version=VERSIONS["fetched"],
         spec=lambda w: spec(w.dataset),
         folder=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder} > {log} 2>&1"
+        "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 # The user's own: read where they lie, so that an edit of them counts.
@@ -76,10 +82,11 @@ rule import_own:
     wildcard_constraints:
         dataset=datasets_of("plink"),
     params:
+        version=VERSIONS["plink"],
         spec=lambda w: spec(w.dataset),
         folder=lambda w, output: os.path.dirname(output[0]),
     shell:
-        "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder} > {log} 2>&1"
+        "python -m bench dataset --name {wildcards.dataset} --spec {params.spec:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule oracle:
@@ -93,6 +100,7 @@ rule oracle:
         samples=r"all|\d+",
         k=r"\d+",
     params:
+        version=ORACLE_VERSION,
         samples=lambda w: "" if w.samples == "all" else f"--samples {w.samples}",
     shell:
-        "python -m bench oracle --dataset {input} {params.samples} --k {wildcards.k} --out {output} > {log} 2>&1"
+        "python -m bench oracle --dataset {input:q} {params.samples} --k {wildcards.k} --out {output:q} > {log:q} 2>&1"

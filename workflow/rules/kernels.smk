@@ -1,10 +1,11 @@
 # Native kernels, and the limits of the machine: one shared library per target, described by its build.json.
-from bench.build import LIMITS, sources
+from bench.build import sources
+from bench.machine import runnable_limits
 
 
 rule build:
     input:
-        lambda w: sources(w.kernel),
+        lambda w: from_here(sources(w.kernel)),
     output:
         f"{RESULTS}/build/{{kernel}}/{{target}}/build.json",
     log:
@@ -15,9 +16,10 @@ rule build:
         folder=lambda w, output: os.path.dirname(output[0]),
     shell:
         "python -m bench build {wildcards.kernel} --target {wildcards.target} --compiler {params.compiler:q}"
-        " --flags={params.flags:q} --out {params.folder} > {log} 2>&1"
+        " --flags={params.flags:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+# Of the limits only what this machine runs: a session takes the widest.
 LIMIT_BUILDS = expand(
-    f"{RESULTS}/build/limits/{{target}}/build.json", target=LIMITS.targets
+    f"{RESULTS}/build/limits/{{target}}/build.json", target=runnable_limits()
 )

@@ -10,7 +10,7 @@ REPORTED = expand(f"{RESULTS}/tables/{{name}}.html", name=CONFIG.tables) + expan
 rule collect:
     input:
         documents=TARGETS,
-        code=f"{PACKAGE}/collect.py",
+        code=from_here([f"{PACKAGE}/collect.py"]),
     output:
         MEASUREMENTS,
     log:
@@ -18,13 +18,13 @@ rule collect:
     params:
         planned=lambda w: PLANNED,
     shell:
-        "python -m bench collect --documents {params.planned} --out {output} > {log} 2>&1"
+        "python -m bench collect --documents {params.planned:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule table:
     input:
         measurements=MEASUREMENTS,
-        code=lambda w: tables.sources(w.name),
+        code=lambda w: from_here(tables.sources(w.name)),
     output:
         html=report(
             f"{RESULTS}/tables/{{name}}.html",
@@ -39,13 +39,13 @@ rule table:
     params:
         folder=lambda w, output: os.path.dirname(output.html),
     shell:
-        "python -m bench table {wildcards.name} --measurements {input.measurements} --out {params.folder} > {log} 2>&1"
+        "python -m bench table {wildcards.name} --measurements {input.measurements:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule figure:
     input:
         measurements=MEASUREMENTS,
-        code=lambda w: figures.sources(w.name),
+        code=lambda w: from_here(figures.sources(w.name)),
     output:
         svg=report(
             f"{RESULTS}/figures/{{name}}.svg",
@@ -60,4 +60,4 @@ rule figure:
     params:
         folder=lambda w, output: os.path.dirname(output.svg),
     shell:
-        "python -m bench figure {wildcards.name} --measurements {input.measurements} --out {params.folder} > {log} 2>&1"
+        "python -m bench figure {wildcards.name} --measurements {input.measurements:q} --out {params.folder:q} > {log:q} 2>&1"

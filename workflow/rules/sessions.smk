@@ -15,7 +15,7 @@ rule session:
         code=lambda w: [
             file
             for name, _ in plan.kernels_of(session(w))
-            for file in kernels.sources(name)
+            for file in from_here(kernels.sources(name))
         ],
     output:
         f"{RESULTS}/raw/{{experiment}}/{{case}}.json",
@@ -35,12 +35,12 @@ rule session:
         oracle=option("--oracle"),
         limits=lambda w: f"{RESULTS}/build/limits",
         timing=CONFIG.timing.model_dump_json(),
-        memory=MEMORY,
+        memory=MEMORY_OPTION,
         versions=lambda w: (PROTOCOL, experiments.load(w.experiment).VERSION),
     shell:
         "python -m bench run --case {params.case:q} {params.dataset} {params.build}"
-        " {params.against_build} {params.oracle} --limits {params.limits} --timing {params.timing:q}"
-        " --memory {params.memory} --out {output} > {log} 2>&1"
+        " {params.against_build} {params.oracle} --limits {params.limits:q} --timing {params.timing:q}"
+        " {params.memory} --out {output:q} > {log:q} 2>&1"
 
 
 # What cannot run here: a document that says why.
@@ -54,5 +54,7 @@ rule refused:
     params:
         case=lambda w: json.dumps(session(w)),
         reason=lambda w: REFUSED[w.case],
+        size=lambda w: size_option(session(w)),
     shell:
-        "python -m bench refuse --case {params.case:q} --reason {params.reason:q} --out {output} > {log} 2>&1"
+        "python -m bench refuse --case {params.case:q} --reason {params.reason:q} {params.size}"
+        " --out {output:q} > {log:q} 2>&1"

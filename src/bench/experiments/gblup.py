@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from bench import config, experiments, measure
+from bench import config, experiments, kernels, measure
 from bench.errors import BenchError
 from bench.experiments import Files, products
 from bench.genotypes.dataset import Dataset
@@ -24,7 +24,7 @@ from bench.measure import CLOCK, Clock
 from bench.models import gblup, validation
 from bench.models.gblup import Records
 from bench.models.reml import Spectrum, estimate
-from bench.plan import Case, expand, thread_counts, variants
+from bench.plan import Case, case_id, expand, thread_counts, variants
 from bench.provenance import collect_provenance
 from bench.record import Document, atomic_path
 from bench.relationships.genomic import (
@@ -65,23 +65,25 @@ class ReferenceOptions:
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """rtol: of ‖r‖/‖b‖ in every column."""
+    """rtol: of ‖r‖/‖b‖ in every column. snp_blup: whether the marker equations are solved as well."""
 
     rtol: float = 1e-12
     max_steps: int = 5000
     repeats: int = 3
+    snp_blup: bool = True
 
 
 class Stanza(config.Stanza):
     """Keys of the experiment in the configuration; see ReferenceOptions and SolveOptions.
 
     traits: of every data set; by default all simulated ones, all columns of a user's phenotype table.
+    snp_blup: the kernels through which the marker equations are solved as well; by default all.
     """
 
-    datasets: list[str]
+    datasets: config.Names
     traits: list[str] | None = None
     relationships: list[Literal["vanraden1", "standardised"]] = ["vanraden1"]
-    threads: list[config.Threads] = ["all"]
+    threads: config.ThreadCounts = ["all"]
     folds: Annotated[int, Field(ge=2)] = ReferenceOptions.folds
     eigen_max_n: config.Count = ReferenceOptions.eigen_max_n
     inverse_max_n: config.Count = ReferenceOptions.inverse_max_n
@@ -90,10 +92,18 @@ class Stanza(config.Stanza):
     rtol: Annotated[float, Field(gt=0, lt=1)] = SolveOptions.rtol
     max_steps: config.Count = SolveOptions.max_steps
     repeats: config.Count = SolveOptions.repeats
+    snp_blup: list[str] | None = None
 
     def options(self, kind: type[ReferenceOptions] | type[SolveOptions]) -> dict[str, Any]:
         """The keys that go into one kind of case: the other kind's do not make it run again."""
-        return {f.name: getattr(self, f.name) for f in fields(kind)}
+        return {f.name: getattr(self, f.name) for f in fields(kind) if f.name != "snp_blup"}
+
+    @field_validator("snp_blup")
+    @classmethod
+    def _exist(cls, names: list[str] | None) -> list[str] | None:
+        for name in names or []:
+            config.known("kernel", name, kernels.names())
+        return names
 
 
 def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
@@ -102,7 +112,12 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
     axes: dict[str, Any] = {"dataset,trait": studied, "relationship": stanza.relationships}
     threads = thread_counts(stanza.threads)
     references = expand(
-        "gblup", axes, solver="cholesky", dtype="f8", threads=max(threads), options=stanza.options(ReferenceOptions)
+        "gblup",
+        axes,
+        solver="cholesky",
+        dtype="f8",
+        threads=thread_counts(["all"])[0],
+        options=stanza.options(ReferenceOptions),
     )
     solves = expand(
         "gblup",
@@ -112,7 +127,9 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
         k=[2],  # the intercept and the phenotypes are solved for together
         options=stanza.options(SolveOptions),
     )
-    return references | solves
+    for case in solves.values():
+        case["options"] = case["options"] | {"snp_blup": stanza.snp_blup is None or case["kernel"] in stanza.snp_blup}
+    return references | {case_id(case): case for case in solves.values()}
 
 
 def _traits(stanza: Stanza, spec: DatasetSpec) -> tuple[str, ...]:
@@ -377,8 +394,7 @@ def _accuracy(s: Session, ebv: np.ndarray) -> None:
 def run_solve(case: Case, files: Files, reference: Path) -> Document:
     """EBVs by PCG through one kernel with the reference's λ, checked against its EBVs, then timed."""
     data, build, exact = Dataset.read(files.dataset), products.read_build(files.build), Reference.read(reference)
-    doc = products.begin(case, files, build, data)
-    doc.provenance["version"] = VERSION
+    doc = products.begin(case, files, build, data, version=VERSION)
     if doc.status != "ok":
         return doc
     if exact.reason:
@@ -395,9 +411,12 @@ def run_solve(case: Case, files: Files, reference: Path) -> Document:
             diagonal = session.timed("diagonal_time", "prepare", lambda: grm_diagonal(packed, coding))
             centred = Centred(operator, coding, missing)
             wrong = _solve_gblup(session, centred, diagonal, exact, options)
-            wrong = wrong or _solve_snp_blup(session, centred, exact, options)
+            if options.snp_blup:
+                wrong = wrong or _solve_snp_blup(session, centred, exact, options)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
+        except BenchError as error:  # PCG broke down: the kernel's products are not those of a G
+            return doc.wrong(str(error))
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
     operator.close()
     return doc.wrong(wrong) if wrong else doc

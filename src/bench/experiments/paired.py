@@ -6,7 +6,7 @@ readers pair them by `repeat`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import field_validator
@@ -15,6 +15,8 @@ from bench import config, kernels, measure
 from bench.experiments import Files, products
 from bench.experiments.products import DIRECTIONS
 from bench.genotypes.dataset import Dataset
+from bench.kernels import Problem
+from bench.machine import memory_available
 from bench.oracle import Oracle
 from bench.plan import Case, expand, kernels_of, thread_counts, variants
 from bench.record import Document
@@ -26,11 +28,11 @@ ROUNDS = 15
 class Stanza(config.Stanza):
     """Keys of the experiment in the configuration. pairs: [kernel, partner]."""
 
-    datasets: list[str]
+    datasets: config.Names
     pairs: list[tuple[str, str]]
-    dtypes: list[Literal["f4", "f8"]] = ["f8"]
-    threads: list[config.Threads] = [1]
-    k: list[config.Count] = [10]
+    dtypes: config.Dtypes = ["f8"]
+    threads: config.ThreadCounts = [1]
+    k: config.Counts = [10]
 
     @field_validator("pairs")
     @classmethod
@@ -67,10 +69,12 @@ def run(case: Case, files: Files) -> Document:
     other_case = case | {"kernel": kernel, "target": target}
     data = Dataset.read(files.dataset)
     builds = [products.read_build(files.build), products.read_build(files.against_build)]
-    doc = products.begin(case, files, builds[0], data)
-    other = products.begin(other_case, files, builds[1], data)
+    doc = products.begin(case, files, builds[0], data, version=VERSION)
+    other = products.begin(other_case, files, builds[1], data, version=VERSION)
     if doc.status != "ok":
         return doc
+    if other.status == "ok":
+        other = _both_fit(doc, other, case, other_case, files)
     if other.status != "ok":
         return doc.refuse(f"{case['against']}: {other.reason}")
     oracle = products.read_oracle(files)
@@ -80,6 +84,7 @@ def run(case: Case, files: Files) -> Document:
             sides = []
             for side, build in zip((case, other_case), builds, strict=True):
                 place = {"kernel": side["kernel"], "target": side["target"]}
+                place |= products.code_provenance(side["kernel"], build)
                 operator = products.prepare(doc, side, packed, build, **place)
                 sides.append((operator, place))
                 if wrong := products.verify(doc, operator, oracle, side, **place):
@@ -90,6 +95,19 @@ def run(case: Case, files: Files) -> Document:
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
     return doc
+
+
+def _both_fit(doc: Document, other: Document, case: Case, other_case: Case, files: Files) -> Document:
+    """Refuse the partner where the two matrices do not fit memory together: both are held at once."""
+    n, m = doc.identity["n"], doc.identity["m"]
+    need = 0
+    for side in (case, other_case):
+        problem = Problem(n, m, max(case["k"]), case["dtype"], case["threads"])
+        need += kernels.load(side["kernel"]).bytes_needed(problem) + problem.vector_bytes
+    memory = min(memory_available(), files.memory or memory_available())
+    if need > memory:
+        return other.refuse(f"the two need {need / 1e9:.1f} GB of memory together, {memory / 1e9:.1f} GB can be used")
+    return other
 
 
 def _alternate(doc: Document, case: Case, sides: list[Any], oracle: Oracle) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from bench.kernels import GenotypeOperator, Problem
 from bench.machine import best_limits, memory_available, this_machine
 from bench.oracle import Oracle
 from bench.plan import Case, expand, thread_counts, variants
-from bench.provenance import collect_provenance
+from bench.provenance import blas_in_use, collect_provenance
 from bench.record import Document, sha256_of
 
 VERSION = 1
@@ -34,10 +34,10 @@ DIRECTIONS = {"matmul": ("V", "ZV"), "rmatmul": ("U", "ZtU")}
 class Stanza(config.Stanza):
     """Keys of the experiment in the configuration."""
 
-    datasets: list[str]
-    dtypes: list[Literal["f4", "f8"]] = ["f8"]
-    threads: list[config.Threads] = [1, "all"]
-    k: list[config.Count] = [1, 10, 32]
+    datasets: config.Names
+    dtypes: config.Dtypes = ["f8"]
+    threads: config.ThreadCounts = [1, "all"]
+    k: config.Counts = [1, 10, 32]
 
 
 def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
@@ -54,17 +54,13 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
     )
 
 
-def begin(case: Case, files: Files, build: Build | None, data: Dataset) -> Document:
+def begin(case: Case, files: Files, build: Build | None, data: Dataset, *, version: int) -> Document:
     """The document of a session, refused already where data, library or machine will not do."""
+    kernel = kernels.load(case["kernel"])
     doc = Document(
         identity=identity(case),
         provenance=collect_provenance(
-            version=VERSION,
-            dataset_hash=data.bed_sha256 or "",
-            source_hash=build.source_hash if build else sha256_of(kernels.sources(case["kernel"])),
-            library_hash=build.library_hash if build else "",
-            compiler=build.version if build else "",
-            flags=build.flags if build else "",
+            version=version, dataset_hash=data.bed_sha256 or "", **code_provenance(kernel.name, build)
         ),
     )
     if data.status != "ok":
@@ -78,12 +74,21 @@ def begin(case: Case, files: Files, build: Build | None, data: Dataset) -> Docum
     problem = Problem(n, data.n_snps, max(case["k"]), case["dtype"], case["threads"])
     memory = min(memory_available(), files.memory or memory_available())
     machine = this_machine()
-    kernel = kernels.load(case["kernel"])
     if case["threads"] > machine.cores:
         return doc.refuse(f"asks for {case['threads']} threads, this machine has {machine.cores} cores")
     if reason := kernel.refuses(problem, case["target"], machine, memory=memory):
         return doc.refuse(reason)
     return doc
+
+
+def code_provenance(kernel: str, build: Build | None) -> dict[str, str]:
+    """The columns that say which code of `kernel` was run."""
+    return {
+        "source_hash": build.source_hash if build else sha256_of(kernels.sources(kernel)),
+        "library_hash": build.library_hash if build else "",
+        "compiler": build.version if build else "",
+        "flags": build.flags if build else "",
+    }
 
 
 def read_build(path: Path | None) -> Build | None:
@@ -99,7 +104,7 @@ def read_oracle(files: Files) -> Oracle:
 def run(case: Case, files: Files) -> Document:
     """Verify, then time every k and direction of one session."""
     data, build = Dataset.read(files.dataset), read_build(files.build)
-    doc = begin(case, files, build, data)
+    doc = begin(case, files, build, data, version=VERSION)
     if doc.status != "ok":
         return doc
     oracle = read_oracle(files)
@@ -125,26 +130,33 @@ def run(case: Case, files: Files) -> Document:
 def prepare(
     doc: Document, case: Case, packed: PackedGenotypes, build: Build | None, **place: Any
 ) -> GenotypeOperator:
-    """Open the matrix in a kernel; its time and memory go into `doc`."""
-    before = measure.current_rss()
+    """Open the matrix in a kernel; its time and memory go into `doc`.
+
+    One genotype is prepared first, untimed: that loads libraries and compiles what is compiled on first use.
+    """
     made: list[GenotypeOperator] = []
     kernel = kernels.load(case["kernel"])
     library = build.library if build else None
 
-    def work() -> None:
+    def work(genotypes: PackedGenotypes) -> None:
         made.append(
             kernel.prepare(
-                packed, target=case["target"], dtype=case["dtype"], library=library, threads=case["threads"]
+                genotypes, target=case["target"], dtype=case["dtype"], library=library, threads=case["threads"]
             )
         )
 
-    took = measure.once(work)
+    work(PackedGenotypes(packed.codes[:1], 1))
+    made.pop().close()
+    doc.provenance["blas"] = blas_in_use()  # a kernel may have brought its own
+    before = measure.current_rss()
+    took = measure.once(lambda: work(packed))
     gc.collect()
     problem = Problem(*packed.shape, max(case["k"]), case["dtype"], case["threads"])
     doc.add("prepare_time", took.wall, "s", phase="prepare", **place)
     doc.add("prepare_cpu", took.cpu, "s", phase="prepare", **place)
     doc.add("bytes_held", made[0].bytes_held, "B", phase="memory", **place)
     doc.add("bytes_needed", kernel.bytes_needed(problem), "B", phase="memory", **place)
+    doc.add("bytes_read", kernel.bytes_read(problem), "B", phase="memory", **place)
     doc.add("prepare_rss", max(0, measure.current_rss() - before), "B", phase="memory", **place)
     return made[0]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from bench import config
 from bench.experiments import products
 from bench.plan import Case, expand, thread_counts, variants
@@ -15,11 +13,11 @@ run = products.run
 class Stanza(config.Stanza):
     """Keys of the experiment in the configuration. samples: the numbers of individuals."""
 
-    datasets: list[str]
-    samples: list[config.Count]
-    dtypes: list[Literal["f4", "f8"]] = ["f8"]
-    threads: list[config.Threads] = [1]
-    k: list[config.Count] = [10]
+    datasets: config.Names
+    samples: config.Counts
+    dtypes: config.Dtypes = ["f8"]
+    threads: config.ThreadCounts = [1]
+    k: config.Counts = [10]
 
 
 def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:

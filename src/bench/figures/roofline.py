@@ -16,7 +16,8 @@ from bench.tables import _cells
 TITLE = "Rate against the roofline"
 CAPTION = (
     "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a"
-    " kernel stores them: 4k for 2 bits a genotype, k/8 and k/4 for dense float64 and float32. Along a line"
+    " kernel stores and streams them: 4k for 2 bits a genotype, 5k for five codes, k/8 and k/4 for dense float64"
+    " and float32. Along a line"
     " k rises from left to right, written beside the fastest kernel on packed and on dense genotypes; "
     "filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak and of the read"
     " bandwidth times the intensity, both measured in the same sessions at the same number of threads. A "
@@ -25,7 +26,6 @@ CAPTION = (
     "dtype and number of threads, a row per data set."
 )
 DENSE_FROM = 1.0  # bytes per genotype from which a kernel's matrix counts as dense, not packed
-PACKED_BYTES = 0.25
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -33,7 +33,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     cells = _cells.best_target(_cells.cells(frame, "products"))
     if cells.empty:
         return style.nothing(frame, "products", "no product was timed")
-    cells = cells.assign(intensity=_intensity(frame, cells))
+    cells = cells.assign(intensity=_intensity(cells))
     datasets = cells["dataset"].unique()
     columns = cells[["dtype", "threads"]].drop_duplicates().sort_values(["dtype", "threads"], ascending=[False, True])
     with style.paper():
@@ -57,13 +57,10 @@ def draw(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _intensity(frame: pd.DataFrame, cells: pd.DataFrame) -> np.ndarray:
-    """k over the bytes per genotype: what a dense kernel holds, 1/4 for packed ones."""
-    rows = _cells.ok(frame, "products")
-    held = cells["case"].map(_cells.session_median(rows, "bytes_held")).astype(float)
-    per_genotype = held / (cells["n"] * cells["m"]).astype(float)
-    itemsize = cells["dtype"].str[1:].astype(float)
-    return (cells["k"].astype(float) / np.where(per_genotype >= DENSE_FROM, itemsize, PACKED_BYTES)).to_numpy()
+def _intensity(cells: pd.DataFrame) -> pd.Series:
+    """Multiply-adds per byte that a product streams of the stored matrix."""
+    work = (cells["n"] * cells["m"] * cells["k"]).astype(float)
+    return work / cells["bytes_read"]
 
 
 def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
@@ -93,7 +90,7 @@ def _named(cells: pd.DataFrame) -> list[tuple[Any, bool]]:
     """The cells whose k is written beside them, of the fastest kernel on packed and on dense (True) genotypes."""
     backward = cells[cells["direction"] == "rmatmul"]
     found = []
-    for dense, kind in backward.groupby(backward["intensity"] < backward["k"].astype(float) / PACKED_BYTES):
+    for dense, kind in backward.groupby(backward["intensity"] <= backward["k"].astype(float) / DENSE_FROM):
         fastest = kind["kernel"].iloc[int(kind["rate"].argmax())]
         found += [(cell, bool(dense)) for cell in kind[kind["kernel"] == fastest].itertuples()]
     return found

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from bench.errors import BenchError
 
+# Raised when the same entry would give other data: they are made again, with all that hangs on them.
+VERSIONS = {"simulated": 1, "fetched": 1, "plink": 1}
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -133,8 +136,8 @@ _ADAPTER: TypeAdapter[Simulated | Fetched | Plink] = TypeAdapter(DatasetSpec)
 
 def parse_spec(spec: Any, *, name: str, source: str = "config/datasets.yaml") -> Simulated | Fetched | Plink:
     """Validate the entry `name` of `source`; BenchError names every key that is wrong, and how."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise BenchError(f"{source}: {name!r} cannot name a data set: use letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name):
+        raise BenchError(f"{source}: {name!r} cannot name a data set: use letters, digits and '_'")
     try:
         return _ADAPTER.validate_python(spec)
     except ValidationError as error:

@@ -95,6 +95,7 @@ class Kernel:
     native kernel, with target=... in place of library=... for another.
     bytes_needed: Problem → bytes of the prepared matrix and its work space, the .bed pages that it
     reads included, vectors (`Problem.vector_bytes`) not.
+    bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline.
     targets: the builds or libraries that a non-native kernel can run on.
     requires: target → why this machine lacks it, None if it does not.
     """
@@ -105,6 +106,7 @@ class Kernel:
     native: Native | None = None
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f8",)
+    bytes_read: Callable[[Problem], float] = lambda problem: problem.packed_bytes
     gpu: bool = False
     requires: Callable[[str], str | None] = lambda target: None
     cite: str = ""
@@ -164,7 +166,9 @@ def load(name: str) -> Kernel:
     """The declaration of kernel `name`."""
     if name not in names():
         raise BenchError(f"there is no kernel {name!r}; there are {', '.join(names())}")
-    kernel = importlib.import_module(f"bench.kernels.{name}").KERNEL
+    kernel = getattr(importlib.import_module(f"bench.kernels.{name}"), "KERNEL", None)
+    if not isinstance(kernel, Kernel):
+        raise BenchError(f"{HERE / name}: it defines no KERNEL; docs/adding-a-kernel.md shows one")
     if kernel.name != name:
         raise BenchError(f"{HERE / name}: KERNEL.name is {kernel.name!r}, it must equal the file name {name!r}")
     return kernel
@@ -175,4 +179,4 @@ def sources(name: str) -> list[str]:
     folder = HERE / name
     if not folder.is_dir():
         return [str(HERE / f"{name}.py")]
-    return sorted(str(f) for f in folder.rglob("*") if f.suffix in {".py", ".cc", ".h"})
+    return sorted(str(f) for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)

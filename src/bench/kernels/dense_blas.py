@@ -158,6 +158,7 @@ KERNEL = Kernel(
     targets=("openblas", "mkl"),
     dtypes=("f4", "f8"),
     bytes_needed=bytes_needed,
+    bytes_read=lambda problem: problem.n * problem.m * problem.itemsize,
     requires=requires,
     summary="dosages as floating-point numbers in memory, multiplied by a BLAS",
 )

@@ -36,7 +36,8 @@ def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """One row per case, k and direction of a timed experiment, in seconds and 1/s.
 
     Columns: case, CELL, times (array of the repeats), repeats, time (median, with _low and _high), time_min,
-    rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN without).
+    rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN without),
+    bytes_read (what a product streams of the stored matrix).
     """
     rows = ok(frame, experiment)
     timed = rows[rows["metric"] == "product_time"]
@@ -51,7 +52,7 @@ def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     drawn["rate"], drawn["rate_low"], drawn["rate_high"] = (
         work / drawn[name] for name in ("time", "time_high", "time_low")
     )
-    for metric in ("fma_peak", "read_peak"):
+    for metric in ("fma_peak", "read_peak", "bytes_read"):
         drawn[metric] = drawn["case"].map(session_median(rows, metric)).astype(float)
     return drawn
 

@@ -25,11 +25,11 @@ rule gblup_reference:
     params:
         case=lambda w: json.dumps(GBLUP[w.case]),
         dataset=option("--dataset"),
-        memory=MEMORY,
+        memory=MEMORY_OPTION,
         versions=(PROTOCOL, gblup.VERSION),
     shell:
-        "python -m bench run --case {params.case:q} {params.dataset} --reference {output.reference}"
-        " --memory {params.memory} --out {output.document} > {log} 2>&1"
+        "python -m bench run --case {params.case:q} {params.dataset} --reference {output.reference:q}"
+        " {params.memory} --out {output.document:q} > {log:q} 2>&1"
 
 
 rule gblup_solve:
@@ -37,7 +37,7 @@ rule gblup_solve:
         dataset=lambda w: manifest(GBLUP[w.case]["dataset"]),
         build=lambda w: built(GBLUP[w.case]["kernel"], GBLUP[w.case]["target"]),
         reference=lambda w: f"{RESULTS}/raw/gblup/{gblup.reference_of(GBLUP[w.case], GBLUP)}.npz",
-        code=lambda w: kernels.sources(GBLUP[w.case]["kernel"]),
+        code=lambda w: from_here(kernels.sources(GBLUP[w.case]["kernel"])),
     output:
         f"{RESULTS}/raw/gblup/{{case}}.json",
     log:
@@ -52,8 +52,8 @@ rule gblup_solve:
         dataset=option("--dataset"),
         build=option("--build"),
         reference=option("--reference"),
-        memory=MEMORY,
+        memory=MEMORY_OPTION,
         versions=(PROTOCOL, gblup.VERSION),
     shell:
         "python -m bench run --case {params.case:q} {params.dataset} {params.build}"
-        " {params.reference} --memory {params.memory} --out {output} > {log} 2>&1"
+        " {params.reference} {params.memory} --out {output:q} > {log:q} 2>&1"

@@ -42,6 +42,7 @@ KERNEL = Kernel(
     ),
     dtypes=("f4", "f8"),
     bytes_needed=bytes_needed,
+    bytes_read=lambda problem: problem.n * problem.m / 5,
     cite="doi:10.3389/fgene.2023.1220408",
     summary="five genotypes a byte, 243-entry tables of partial sums, one copy for each direction",
 )

@@ -13,8 +13,10 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
-from bench.kernels.numba_unpack import ROWS, SNPS
+from bench.kernels import numba_unpack
 
+ROWS, SNPS = 512, 16  # of a tile; here, because numba keys what it keeps on disk by this file alone
+assert (ROWS, SNPS) == (numba_unpack.ROWS, numba_unpack.SNPS), "the declaration counts memory by other tiles"
 TOGETHER = 4  # SNPs that one pass over a tile's individuals multiplies: a load and store of the sums serves all
 
 DOSAGES = np.array([[(0, 0, 1, 2)[byte >> shift & 3] for shift in (0, 2, 4, 6)] for byte in range(256)])
