@@ -30,7 +30,7 @@ report: environment
 	if [ ! -e "$$results/measurements.parquet" ]; then \
 	  echo "no measurements in $$results yet: see the messages above and $$results/logs"; exit 1; fi; \
 	if [ ! -e "$$results/report.html" ] || [ -n "$$(find $$results/tables $$results/figures workflow/report -newer $$results/report.html -type f -print -quit)" ]; then \
-	  $(SNAKEMAKE) --quiet all --report $$results/report.html; fi; \
+	  PYTHONWARNINGS=ignore::RuntimeWarning $(SNAKEMAKE) --quiet all --report $$results/report.html; fi; \
 	$(BIN)/python -m bench summary --measurements $$results/measurements.parquet; \
 	echo; echo "report: $$results/report.html"
 

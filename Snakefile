@@ -41,7 +41,7 @@ TARGETS = []
 SESSIONS = []
 
 # The retry of what an earlier run was refused (no network, no compiler), and one run at a time.
-if workflow.is_main_process and not (workflow.dryrun or guard.only_looks(sys.argv)):
+if workflow.is_main_process and not guard.only_looks(sys.argv):
     guard.forget_refusals(RESULTS, flags=CONFIG.compiler_flags)
 
 

@@ -61,8 +61,9 @@ def _in_use(folder: Path) -> bool:
 
 
 def only_looks(arguments: list[str]) -> bool:
-    """Whether Snakemake was called to look at the workflow, not to run it: lint, report, summaries, graphs."""
-    looks = ("--lint", "--report", "--summary", "--detailed-summary", "--dag", "--rulegraph", "--filegraph", "--list")
+    """Whether Snakemake was called to look at the workflow, not to run it: dry runs, lint, report, graphs."""
+    looks = ("-n", "--dry-run", "--dryrun", "--lint", "--report", "--summary", "--detailed-summary", "--dag")
+    looks += ("--rulegraph", "--filegraph", "--list")
     return any(argument.split("=")[0].startswith(looks) for argument in arguments)
 
 

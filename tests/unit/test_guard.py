@@ -159,3 +159,15 @@ def test_nothing_is_forgotten_under_a_run_that_reads_it(tmp_path, holder):
     path = manifest(tmp_path, "wheat", status="refused", reason="no network")
     assert guard.forget_refusals(tmp_path) == []
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["-n", "-np", "--dry-run", "--lint --quiet all", "--report=r.html", "--report r.html"]
+)
+def test_a_look_at_the_workflow_is_not_a_run(arguments):
+    assert guard.only_looks(["snakemake", *arguments.split()])
+
+
+@pytest.mark.parametrize("arguments", ["", "--cores 4 --nolock", "--configfile config/smoke.yaml --quiet rules"])
+def test_a_run_is_not_a_look(arguments):
+    assert not guard.only_looks(["snakemake", *arguments.split()])

@@ -130,8 +130,12 @@ class Checkout:
         return read_table(self.results(name) / "measurements.parquet")
 
     def documents(self, name: str) -> dict[str, dict[str, Any]]:
+        return {path.stem: json.loads(path.read_text()) for path in self.document_files(name)}
+
+    def document_files(self, name: str) -> list[Path]:
+        """Result documents under their own name; one that is being written has a name with a leading dot."""
         found = sorted((self.results(name) / "raw").glob("*/*.json"))
-        return {path.stem: json.loads(path.read_text()) for path in found}
+        return [path for path in found if not path.name.startswith(".")]
 
     def intervals(self) -> list[tuple[float, float, str]]:
         """(begin, end, verb) of every command that a rule ran."""

@@ -33,33 +33,36 @@ class Phase:
 
 @pytest.fixture(scope="module")
 def phases(checkout: Checkout) -> dict[str, Phase]:
-    """The same configuration, first without compiler and network, then with a compiler that fails, then with both."""
+    """Runs without compiler and network, twice; with a compiler that fails; the first one again with both."""
     if shutil.which("g++") is None or not Path(DATA, "wheat/wheat.RData").is_file():
         pytest.skip("needs g++, and BENCH_DATA with wheat")
     products = {"datasets": ["sheep", "wheat"], "dtypes": ["f8"], "threads": [1], "k": [1]}
     experiments = {"products": products, "scaling": None, "paired": None, "gblup": None}
-    config = checkout.configure("broken", compiler="own-compiler", experiments=experiments)
     offline = OFFLINE | {"XDG_CACHE_HOME": str(checkout.folder / "cache")}
-    compiler = checkout.folder / "bin" / "own-compiler"
     found = {}
 
-    def run(name, env):
-        status, output = checkout.run("--configfile", config, env=env)
-        table = checkout.table("broken") if status == 0 else pd.DataFrame()
-        found[name] = Phase(status, output, table)
-        checkout.succeed("--configfile", config, "--report", f"{name}.html", env=env)
+    def run(name, config, env):
+        file = checkout.configure(config, compiler="own-compiler", experiments=experiments)
+        status, output = checkout.run("--configfile", file, env=env)
+        found[name] = Phase(status, output, checkout.table(config) if status == 0 else pd.DataFrame())
+        checkout.succeed("--configfile", file, "--report", f"{name}.html", env=env)
 
-    run("missing", offline)
+    run("missing", "repaired", offline)
+    left = sorted(checkout.results("repaired").rglob("*.json"))
+    checkout.succeed("--configfile", "repaired.yaml", "-n")
+    assert sorted(checkout.results("repaired").rglob("*.json")) == left, "a dry run deleted something"
+    run("again", "repaired", offline)
+    compiler = checkout.folder / "bin" / "own-compiler"
     compiler.write_text("#!/bin/sh\necho 'kernel.cc:7:1: error: the compiler is broken' >&2\nexit 1\n")
     compiler.chmod(0o755)
-    run("failing", offline)
+    run("failing", "failing", offline)
     compiler.unlink()
     compiler.symlink_to(str(shutil.which("g++")))
-    run("repaired", offline | {"BENCH_DATA": DATA})
+    run("repaired", "repaired", offline | {"BENCH_DATA": DATA})
     return found
 
 
-@pytest.mark.parametrize("name", ["missing", "failing", "repaired"])
+@pytest.mark.parametrize("name", ["missing", "again", "failing", "repaired"])
 def test_a_run_without_compiler_or_network_ends_well(phases, name):
     assert phases[name].status == 0, phases[name].output
 
@@ -107,7 +110,7 @@ def test_what_was_measured_is_not_measured_again(phases):
         rows = phase.table[(phase.table["dataset"] == "sheep") & (phase.table["kernel"] == "dense_blas")]
         return set(rows["started_at"].dropna())
 
-    assert started(phases["missing"]) == started(phases["failing"])
+    assert started(phases["missing"]) == started(phases["again"])
 
 
 @pytest.mark.parametrize(
@@ -185,9 +188,9 @@ def test_a_fault_of_one_s_own_data_is_said_in_the_output(faulty, fault):
 
 
 def test_one_s_own_data_are_measured_beside_the_faulty(faulty, checkout):
-    sheep = [d for d in checkout.documents("own").values() if d["identity"]["dataset"] == "sheep" and d["provenance"]]
-    assert [d["status"] for d in sheep] == ["ok"]
-    assert {d["identity"]["dataset"] for d in checkout.documents("own").values() if d["provenance"]} == {"sheep"}
+    sheep = [d for d in checkout.documents("own").values() if d["identity"]["dataset"] == "sheep"]
+    assert "ok" in {d["status"] for d in sheep}
+    assert {d["identity"]["dataset"] for d in checkout.documents("own").values() if d["status"] == "ok"} == {"sheep"}
 
 
 def test_one_s_own_data_go_end_to_end(checkout):

@@ -10,15 +10,16 @@ import pytest
 from checkout import wait_until, would_run
 
 PRODUCTS = {"datasets": ["sheep"], "dtypes": ["f8", "f4"], "threads": [1], "k": [1]}
-EXPERIMENTS = {"products": PRODUCTS, "scaling": None, "paired": None, "gblup": None}
-KERNELS = ["dense_blas", "numba_unpack"]  # 4 timed sessions, nothing to compile but the limits
+SCALING = {"datasets": ["sheep"], "samples": [9, 17], "k": [1]}
+EXPERIMENTS = {"products": PRODUCTS, "scaling": SCALING, "paired": None, "gblup": None}
+KERNELS = ["dense_blas"]  # 4 timed sessions, nothing to compile but the limits
 
 
 def finished_documents(checkout, name):
-    """{path: time} of the results of timed jobs, whole by being there."""
+    """{path: time} of the results of timed jobs."""
     found = {}
-    for path in (checkout.results(name) / "raw").glob("*/*.json"):
-        if json.loads(path.read_text())["provenance"]:
+    for path in checkout.document_files(name):
+        if json.loads(path.read_text())["status"] == "ok":
             found[path] = path.stat().st_mtime_ns
     return found
 
@@ -38,6 +39,12 @@ def still_there(before):
     return {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def assert_complete(checkout, name):
+    """The table has the times of all four sessions."""
+    times = checkout.table(name).query("status == 'ok' and metric == 'product_time'")
+    assert times["case"].nunique() == 4
+
+
 def test_kill_9_of_a_timed_job_costs_that_job_only(checkout):
     config = checkout.configure("job", kernels=KERNELS, experiments=EXPERIMENTS)
     running = checkout.start("--configfile", config)
@@ -52,8 +59,7 @@ def test_kill_9_of_a_timed_job_costs_that_job_only(checkout):
     assert would_run(again) == {"session": 1, "collect": 1, "table": 1, "all": 1}
     assert still_there(kept)
     assert len(finished_documents(checkout, "job")) == 4
-    table = checkout.table("job")
-    assert set(table.loc[table["status"] == "ok", "kernel"]) == set(KERNELS)
+    assert_complete(checkout, "job")
 
 
 def test_kill_9_of_the_run_loses_nothing_that_had_finished(checkout):
@@ -67,9 +73,9 @@ def test_kill_9_of_the_run_loses_nothing_that_had_finished(checkout):
 
     again = checkout.succeed("--configfile", config)
     orphan.wait(timeout=60)
-    assert would_run(again)["session"] == 4 - len(kept)
+    assert 1 <= would_run(again)["session"] <= 4 - len(kept)
     assert still_there(kept)
-    assert set(checkout.table("run").query("status == 'ok'")["kernel"]) == set(KERNELS)
+    assert_complete(checkout, "run")
     assert would_run(checkout.succeed("--configfile", config, "-n")) == {}
     assert not [path for path in checkout.results("run").rglob("*") if ".tmp" in path.name]
 
@@ -78,15 +84,17 @@ def test_ctrl_c_stops_the_run_and_a_second_one_goes_on(checkout):
     config = checkout.configure("stopped", kernels=KERNELS, experiments=EXPERIMENTS)
     running = checkout.start("--configfile", config)
     second_timed_job(checkout, "stopped")
+    kept = finished_documents(checkout, "stopped")
     running.send_signal(signal.SIGINT)
     assert running.wait(timeout=60) != 0
-    kept = finished_documents(checkout, "stopped")
-    assert would_run(checkout.succeed("--configfile", config))["session"] <= 4 - len(kept)
+    assert len(finished_documents(checkout, "stopped")) < 4
+    assert 1 <= would_run(checkout.succeed("--configfile", config))["session"] <= 4 - len(kept)
     assert still_there(kept)
+    assert_complete(checkout, "stopped")
 
 
 def test_a_half_written_result_does_not_count(checkout):
-    config = checkout.configure("half", kernels=["dense_blas"], experiments=EXPERIMENTS)
+    config = checkout.configure("half", kernels=KERNELS, experiments=EXPERIMENTS)
     checkout.succeed("--configfile", config)
     path = next(iter(finished_documents(checkout, "half")))
     path.write_text(path.read_text()[:100])
@@ -97,7 +105,7 @@ def test_a_half_written_result_does_not_count(checkout):
     assert "delete it and run again" in output
     path.unlink()
     checkout.succeed("--configfile", config)
-    assert set(checkout.table("half").query("status == 'ok'")["dtype"]) == {"f4", "f8"}
+    assert_complete(checkout, "half")
 
 
 @pytest.fixture
@@ -119,4 +127,4 @@ def test_a_second_run_in_the_same_folder_is_told_to_wait(checkout, first):
     assert "--config results=" in output
     assert "Traceback" not in output
     assert first.wait(timeout=300) == 0
-    assert set(checkout.table("shared").query("status == 'ok'")["kernel"]) == set(KERNELS)
+    assert_complete(checkout, "shared")
