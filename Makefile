@@ -16,23 +16,28 @@ RESULTS = $(shell $(BIN)/python -m bench config results $(if $(CONFIG),--configf
 .PHONY: run report test lint environment test-environment lock clean help
 .DEFAULT_GOAL := run
 
+# The report is drawn again only when the measurements, tables or figures are newer.
+define draw_report
+results="$(RESULTS)"; \
+if [ ! -e "$$results/measurements.parquet" ]; then \
+  echo "no measurements in $$results yet: see the messages above and $$results/logs"; exit 1; fi; \
+if [ ! -e "$$results/report.html" ] || [ -n "$$(find $$results/tables $$results/figures workflow/report \
+    -newer $$results/report.html -type f -print -quit)" ]; then \
+  PYTHONWARNINGS=ignore::RuntimeWarning $(SNAKEMAKE) --quiet all --report $$results/report.html || exit 1; fi; \
+$(BIN)/python -m bench summary --measurements $$results/measurements.parquet || exit 1; \
+echo; echo "report: $$results/report.html"
+endef
+
 run: environment
 	@mkdir -p results
 	@status=0; $(SNAKEMAKE) --quiet rules || status=$$?; \
-	"$(MAKE_COMMAND)" --no-print-directory report CONFIG="$(CONFIG)" PROFILE="$(PROFILE)" || status=$$?; \
+	( $(draw_report) ) || status=$$?; \
 	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: some jobs failed, see the messages above and $(RESULTS)/logs;"; \
 	  echo "the report, if there is one, is of the last complete run. Run make again: what is finished is kept."; fi; \
 	exit $$status
 
-# The report is drawn again only when the measurements, tables or figures are newer.
 report: environment
-	@set -e; results="$(RESULTS)"; \
-	if [ ! -e "$$results/measurements.parquet" ]; then \
-	  echo "no measurements in $$results yet: see the messages above and $$results/logs"; exit 1; fi; \
-	if [ ! -e "$$results/report.html" ] || [ -n "$$(find $$results/tables $$results/figures workflow/report -newer $$results/report.html -type f -print -quit)" ]; then \
-	  PYTHONWARNINGS=ignore::RuntimeWarning $(SNAKEMAKE) --quiet all --report $$results/report.html; fi; \
-	$(BIN)/python -m bench summary --measurements $$results/measurements.parquet; \
-	echo; echo "report: $$results/report.html"
+	@$(draw_report)
 
 help:
 	@sed -n '1,3s/^# //p' $(MAKEFILE_LIST)
@@ -45,7 +50,7 @@ ifeq ($(UV),)
 make_venv = $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 else
-make_venv = $(UV) venv --quiet --python $(PYTHON) $(VENV)
+make_venv = $(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
 install = $(UV) pip install --quiet --python $(BIN)/python
 endif
 

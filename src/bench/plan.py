@@ -108,16 +108,25 @@ def refusal(case: Case, config: Config) -> str | None:
     The sizes of a data set that has yet to be read are not known here: its jobs ask again.
     """
     spec, machine = config.datasets[case["dataset"]], this_machine()
-    kernel = kernels.load(case["kernel"]) if "kernel" in case else None
-    if kernel and (reason := kernel.lacks(case["target"], machine)):
-        return reason
+    pairs = kernels_of(case) if "kernel" in case else []
+    for name, target in pairs:
+        if reason := kernels.load(name).lacks(target, machine):
+            return _said_of(name, target, reason, case)
     memory, hours = usable_memory(config), config.budget.hours
     if reason := cost.refusal(spec, memory=memory, disk=usable_disk(config), hours=hours):
         return f"data set {case['dataset']}: {reason}"
     if (threads := case.get("threads", 1)) > machine.cores:
         return f"asks for {threads} threads, this machine has {machine.cores} cores"
-    if kernel is None or not isinstance(spec, Simulated):
+    if not isinstance(spec, Simulated):
         return None
     n, k = case.get("samples") or spec.n_samples, max(case.get("k", [1]))
     problem = Problem(n, spec.n_snps, k, case.get("dtype", "f8"), threads)
-    return kernel.refuses(problem, case["target"], machine, memory=memory)
+    for name, target in pairs:
+        if reason := kernels.load(name).refuses(problem, target, machine, memory=memory):
+            return _said_of(name, target, reason, case)
+    return None
+
+
+def _said_of(name: str, target: str, reason: str, case: Case) -> str:
+    """A kernel's reason; the partner's in a pair names it."""
+    return f"{name}/{target}: {reason}" if f"{name}/{target}" == case.get("against") else reason

@@ -155,6 +155,11 @@ def test_an_impossible_value_names_its_key(default, path, value):
     assert path[-1] in message(default)
 
 
+def test_more_repeats_at_the_least_than_at_the_most_are_an_error(default):
+    default["timing"] = {"least": 9, "most": 5}
+    assert "least" in message(default)
+
+
 def test_a_missing_key_is_named(default):
     del default["kernels"]
     assert "`kernels`" in message(default)

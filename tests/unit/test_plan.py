@@ -112,6 +112,13 @@ def test_a_kernel_for_gpus_is_refused_without_one():
     assert refusal(product(kernel="gpu_2bit", target="sm_90")) == "needs an NVIDIA GPU, this machine has none"
 
 
+def test_a_pair_is_refused_for_its_partner_too():
+    case = product(experiment="paired", against="gpu_2bit/sm_90")
+    assert refusal(case) == "gpu_2bit/sm_90: needs an NVIDIA GPU, this machine has none"
+    case = product(experiment="paired", dataset="cattle", against="dense_blas/openblas")
+    assert refusal(case, budget={"memory_gb": 0.6}).startswith("dense_blas/openblas: needs 0.")
+
+
 def test_a_matrix_beyond_the_memory_is_refused_with_both_sizes():
     case = product(dataset="cattle", kernel="dense_blas", target="openblas")
     assert refusal(case) is None

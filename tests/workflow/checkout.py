@@ -22,7 +22,8 @@ from bench.collect import read as read_table
 from small_plink import write_plink
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("Snakefile", "workflow", "config", "profiles", "src", "envs")
+COPIED = (".gitignore", "Snakefile", "workflow", "config", "profiles", "src", "envs")
+NOT_OF_THE_CHECKOUT = "/bin/\n/tmp/\n/own*/\n/stamps\n/output.txt\n/*.yaml\n/*.html\n"
 TINY: dict[str, Any] = {
     "results": "results/tiny",
     "kernels": ["dense_blas", "decompress"],
@@ -73,10 +74,19 @@ class Checkout:
         script = folder / "bin" / "python"
         script.write_text(STAMP.format(python=sys.executable, stamps=made.stamps))
         script.chmod(0o755)
-        for command in (["init", "-q"], ["add", "Snakefile", "workflow", "src"], ["commit", "-q", "-m", "a commit"]):
-            author = ["-c", "user.name=name", "-c", "user.email=name@example.org"]
-            subprocess.run(["git", *author, *command], cwd=folder, check=True)
+        made._commit()
         return made
+
+    def _commit(self) -> None:
+        def git(*arguments: str) -> None:
+            settings = ["-c", "user.name=name", "-c", "user.email=name@example.org", "-c", "commit.gpgsign=false"]
+            subprocess.run(["git", *settings, *arguments], cwd=self.folder, check=True)
+
+        git("init", "-q")
+        (self.folder / ".git/info").mkdir(exist_ok=True)
+        (self.folder / ".git/info/exclude").write_text(NOT_OF_THE_CHECKOUT)
+        git("add", ".")
+        git("commit", "-q", "-m", "a commit")
 
     @property
     def stamps(self) -> Path:

@@ -135,9 +135,16 @@ void look_up(const uint64_t* words, size_t rows, const E* tables, E* acc) {
     }
 }
 
-// Rows of a block: its accumulators stay in the second-level cache beside the eight tables, and the cost
-// of building a table (243 additions) is shared by this many rows.
+// The most rows of a block: its accumulators stay in the second-level cache beside the eight tables, and the
+// cost of building a table (243 additions) is shared by this many rows.
 constexpr size_t ROWS = 4096;
+
+// Rows of a block such that blocks are alike and as many for every thread: of 4,100 rows in blocks of 4,096
+// the last one would build all its tables for four rows, and a second thread would wait.
+size_t block_rows(size_t rows, size_t threads) {
+    const size_t blocks = ((rows + ROWS - 1) / ROWS + threads - 1) / threads * threads;
+    return (rows + blocks - 1) / blocks;
+}
 
 // What one thread needs: inputs of a word, eight tables, accumulators of a block.
 template <class E>
@@ -145,10 +152,11 @@ struct Work {
     E inputs[WORD], tables[CODES * TABLE], acc[ROWS];
 };
 
-// Columns c, c + 1, ... of `out` (rows of the block, k), at most E::COLUMNS of them.
+// Columns c, c + 1, ... of the next `block` rows of `out` (rows, k), at most E::COLUMNS of them.
 template <class real, class E>
-void accumulate(const Codes& codes, size_t row, const real* x, size_t k, size_t c, real* out, Work<E>& work) {
-    const size_t rows = std::min(ROWS, codes.rows - row), columns = std::min(E::COLUMNS, k - c);
+void accumulate(const Codes& codes, size_t row, size_t block, const real* x, size_t k, size_t c, real* out,
+                Work<E>& work) {
+    const size_t rows = std::min(block, codes.rows - row), columns = std::min(E::COLUMNS, k - c);
     std::memset(work.acc, 0, rows * sizeof(E));
     for (size_t word = 0; word < codes.words_per_row(); word++) {
         std::memset(work.inputs, 0, sizeof work.inputs);
@@ -165,9 +173,10 @@ template <class real, class E>
 int sweep(const Codes& codes, int threads, const real* x, size_t k, size_t c, real* out) {
     auto* work = allocate<Work<E>>(threads);
     if (!work) return 1;
+    const size_t block = block_rows(codes.rows, threads);
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (size_t row = 0; row < codes.rows; row += ROWS)
-        accumulate<real, E>(codes, row, x, k, c, out, work[omp_get_thread_num()]);
+    for (size_t row = 0; row < codes.rows; row += block)
+        accumulate<real, E>(codes, row, block, x, k, c, out, work[omp_get_thread_num()]);
     std::free(work);
     return 0;
 }
