@@ -3,6 +3,8 @@
 # Everything installed goes to .venv, everything computed to results/.
 
 SHELL := /bin/bash
+# The last line of `make` is the path of the report, also under another make.
+MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +14,9 @@ CONFIG ?=
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
 # Where the chosen configuration puts its results.
 RESULTS = $(shell $(BIN)/python -m bench config results $(if $(CONFIG),--configfile $(CONFIG)) 2>/dev/null)
+
+# Every job is a Python process: without bytecode of this package each would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run report test lint environment test-environment lock clean help
 .DEFAULT_GOAL := run
@@ -51,7 +56,7 @@ make_venv = $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual e
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 else
 make_venv = $(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
-install = $(UV) pip install --quiet --python $(BIN)/python
+install = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 endif
 
 $(BIN)/python:

@@ -89,7 +89,10 @@ def make(tmp_path: Path) -> Callable[[str], tuple[subprocess.CompletedProcess[st
         (tmp_path / ".venv" / marker).touch()
 
     def called(command: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-        done = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, text=True, check=False)
+        # These tests run under `make test`, a user's make does not run under another one.
+        env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+        words = shlex.split(command)
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         return done, (tmp_path / "calls").read_text().splitlines()
 
     return called
