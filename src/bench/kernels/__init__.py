@@ -69,6 +69,19 @@ class Problem:
         return (self.n + self.m) * self.k * self.itemsize
 
 
+# Compilers and /proc/cpuinfo spell these features differently.
+CPU_FLAG_NAMES = {
+    "avx512vnni": "avx512_vnni",
+    "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avxvnni": "avx_vnni",
+    "avx512vbmi2": "avx512_vbmi2",
+}
+# The sets of CPU features that kernels are built for, the narrowest first.
+AVX2 = ("-mavx2", "-mfma", "-mbmi2")
+AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512", *AVX2)
+AVX512VNNI = ("-mavx512vbmi", "-mavx512vnni", *AVX512)
+
+
 @dataclass(frozen=True)
 class Native:
     """How to compile a kernel: one shared library per target, all with the C ABI of gmk.h.
@@ -76,15 +89,18 @@ class Native:
     source: file in the kernel's folder.
     targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs
     (-march=, -mtune= and -mprefer- are not).
+    shares: other folders below kernels/ whose files the source includes; a change there rebuilds this kernel too.
     """
 
     source: str
     targets: dict[str, tuple[str, ...]] = field(hash=False)
+    shares: tuple[str, ...] = ()
 
     def cpu_flags(self, target: str) -> tuple[str, ...]:
         """The CPU features, as /proc/cpuinfo spells them, that `target` needs."""
         options = [f[2:] for f in self.targets[target] if f.startswith("-m")]
-        return tuple(o for o in options if not o.startswith(("arch=", "tune=", "prefer-")))
+        options = [o for o in options if not o.startswith(("arch=", "tune=", "prefer-"))]
+        return tuple(CPU_FLAG_NAMES.get(o, o) for o in options)
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,8 @@ def load(name: str) -> Kernel:
 
 def sources(name: str) -> list[str]:
     """The files a change to which must rerun this kernel (and no other)."""
-    folder = HERE / name
-    if not folder.is_dir():
+    if not (HERE / name).is_dir():
         return [str(HERE / f"{name}.py")]
-    return sorted(str(f) for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    native = load(name).native
+    folders = [HERE / folder for folder in (name, *(native.shares if native else ()))]
+    return sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
