@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,11 +183,19 @@ def load(name: str) -> Kernel:
     """The declaration of kernel `name`."""
     if name not in names():
         raise BenchError(f"there is no kernel {name!r}; there are {', '.join(names())}")
-    kernel = getattr(importlib.import_module(f"bench.kernels.{name}"), "KERNEL", None)
+    file = HERE / name / "__init__.py" if (HERE / name).is_dir() else HERE / f"{name}.py"
+    try:
+        kernel = getattr(importlib.import_module(f"bench.kernels.{name}"), "KERNEL", None)
+    except SyntaxError as error:
+        raise BenchError(f"{error.filename}: line {error.lineno}: {error.msg}; correct it and run again") from None
+    except Exception as error:  # whatever a new file may raise
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(str(HERE / name))]
+        where = f"{frames[-1].filename}: line {frames[-1].lineno}" if frames else str(file)
+        raise BenchError(f"{where}: {type(error).__name__}: {error}; correct it and run again") from None
     if not isinstance(kernel, Kernel):
-        raise BenchError(f"{HERE / name}: it defines no KERNEL; docs/adding-a-kernel.md shows one")
+        raise BenchError(f"{file}: it defines no KERNEL; docs/adding-a-kernel.md shows one")
     if kernel.name != name:
-        raise BenchError(f"{HERE / name}: KERNEL.name is {kernel.name!r}, it must equal the file name {name!r}")
+        raise BenchError(f"{file}: KERNEL.name is {kernel.name!r}, it must equal the file name {name!r}")
     return kernel
 
 
