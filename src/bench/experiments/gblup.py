@@ -35,8 +35,8 @@ from bench.relationships.genomic import (
     dense_grm,
     dense_grm_bytes,
     grm_diagonal,
-    missing_calls,
 )
+from bench.relationships.missing import missing_calls
 from bench.solvers.operator import Dense
 from bench.solvers.pcg import Solution
 
