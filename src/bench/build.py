@@ -16,6 +16,7 @@ from bench.kernels import Native
 from bench.machine import this_machine
 from bench.record import atomic_path, read_json, sha256_of, write_json, write_text
 
+PACKAGE = Path(__file__).parent
 ALWAYS = ("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wall")
 LIMITS = Native(
     source="limits.cc",
@@ -25,6 +26,11 @@ LIMITS = Native(
         "avx512": ("-O3", "-mavx512f", "-mfma", "-mprefer-vector-width=512"),
     },
 )
+MISSING = Native(
+    source="kernels/_missing/missing.cc",
+    targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2), "avx512": ("-O3", *kernels.AVX512)},
+)
+OTHERS = {"limits": LIMITS, "missing": MISSING}  # libraries that are no kernels; their sources lie below the package
 
 
 @dataclass(frozen=True)
@@ -57,21 +63,10 @@ class Build:
         write_json(path, asdict(self) | {"library": self.library and self.library.name})
 
 
-MISSING = Native(
-    source="missing.cc",
-    targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2), "avx512": ("-O3", *kernels.AVX512)},
-)
-# What is compiled like a kernel and holds no matrix: name → (declaration, source file).
-OTHERS = {
-    "limits": (LIMITS, Path(__file__).parent / LIMITS.source),
-    "missing": (MISSING, kernels.HERE / "_missing" / MISSING.source),
-}
-
-
 def declared(name: str) -> tuple[Native, Path]:
     """How kernel `name`, or one of OTHERS, is compiled, and its source file."""
     if name in OTHERS:
-        return OTHERS[name]
+        return OTHERS[name], PACKAGE / OTHERS[name].source
     native = kernels.load(name).native
     if native is None:
         raise BenchError(f"kernel {name} is not native: there is nothing to compile")
@@ -81,7 +76,7 @@ def declared(name: str) -> tuple[Native, Path]:
 def sources(name: str) -> list[str]:
     """The files that the library of kernel `name`, or one of OTHERS, is compiled from."""
     if name in OTHERS:
-        return [str(OTHERS[name][1])]
+        return [str(PACKAGE / OTHERS[name].source)]
     return [*kernels.sources(name), str(kernels.ABI)]
 
 

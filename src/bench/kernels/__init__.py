@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import BenchError
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from bench.genotypes.packed import PackedGenotypes
     from bench.machine import Machine
+    from bench.matrix import CentredMatrix, Choice, GenotypeMatrix, best
+
+__all__ = ["CentredMatrix", "Choice", "GenotypeMatrix", "Kernel", "Native", "Problem", "best", "load", "names"]
 
 HERE = Path(__file__).parent
 ABI = HERE / "gmk.h"
@@ -206,3 +209,10 @@ def sources(name: str) -> list[str]:
     native = load(name).native
     folders = [HERE / folder for folder in (name, *(native.shares if native else ()))]
     return sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+
+
+def __getattr__(name: str) -> Any:
+    """The library's entry points, loaded when first used: declarations must import quickly."""
+    if name in {"CentredMatrix", "Choice", "GenotypeMatrix", "best"}:
+        return getattr(importlib.import_module("bench.matrix"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
