@@ -125,10 +125,10 @@ class GenotypeMatrix(_Real):
         if reason := declared.refuses(problem, target, this_machine(), memory=memory_available()):
             raise BenchError(f"{packed.path or 'genotypes'} in kernel {name}: {reason}")
         self.kernel, self.target = name, target
-        self.products: GenotypeOperator = declared.prepare(
+        self._held: GenotypeOperator = declared.prepare(
             packed, target=target, dtype=problem.dtype, library=library, threads=threads
         )
-        self.bytes_held = self.products.bytes_held
+        self.products, self.bytes_held = self._held, self._held.bytes_held
 
     @classmethod
     def from_bed(cls, path: str | Path, **options: Any) -> GenotypeMatrix:
@@ -158,7 +158,7 @@ class GenotypeMatrix(_Real):
 
     def close(self) -> None:
         """Give the memory back; products are a ValueError from then on."""
-        self.products.close()
+        self._held.close()
 
 
 class CentredMatrix(_Real):

@@ -107,6 +107,9 @@ class Native:
         return tuple(CPU_FLAG_NAMES.get(o, o) for o in options)
 
 
+TOLERANCE = {"f4": 1e-4, "f8": 1e-12}  # of the largest entry; a wrong product is off by far more
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A declared kernel.
@@ -116,6 +119,8 @@ class Kernel:
     bytes_needed: Problem → bytes of the prepared matrix and its work space, the .bed pages that it
     reads included, vectors (`Problem.vector_bytes`) not.
     bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline.
+    tolerance: (dtype, target) → the largest error, relative to the largest entry, that a product of normal deviates
+    may have; None: `TOLERANCE` of the dtype.
     targets: the builds or libraries that a non-native kernel can run on.
     requires: target → why this machine lacks it, None if it does not.
     """
@@ -127,6 +132,7 @@ class Kernel:
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f8",)
     bytes_read: Callable[[Problem], float] = lambda problem: problem.packed_bytes
+    tolerance: Callable[[str, str], float] | None = None
     gpu: bool = False
     requires: Callable[[str], str | None] = lambda target: None
     cite: str = ""
@@ -135,6 +141,10 @@ class Kernel:
     @property
     def all_targets(self) -> tuple[str, ...]:
         return tuple(self.native.targets) if self.native else self.targets
+
+    def allowed_error(self, dtype: str, target: str) -> float:
+        """The largest error of a product of normal deviates, relative to its largest entry: one above it is wrong."""
+        return self.tolerance(dtype, target) if self.tolerance else TOLERANCE[dtype]
 
     def lacks(self, target: str, machine: Machine) -> str | None:
         """Why `machine` cannot run this kernel's `target` at all, in words; None if it can."""

@@ -1,7 +1,8 @@
 """What a library user gets: for each product the faster of the schemes that share one stored copy.
 
 `lut5` from two columns on, `slices` for one column of doubles where the processor has 8-bit dot products;
-the rule and its reasons stand in auto.cc. Block sizes follow from n, m, k, the threads and the second-level cache (lut5.h).
+the rule and its reasons stand in auto.cc. Block sizes follow from n, m, k, the threads and the second-level
+cache (lut5.h).
 As in both, a zero dosage skips its input: 0 times NaN or infinity counts as 0.
 """
 
