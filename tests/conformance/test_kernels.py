@@ -44,7 +44,7 @@ DOSAGE_OF_CODE = (0, 0, 1, 2)  # code 1 is a missing call
 SIZES = [1, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 255, 256, 257]
 COLUMNS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33]
 # What 0 · ∞ and 0 · NaN give: a table of sums skips the inputs whose dosage is 0.
-SKIPS_ZEROS = {"five_codes", "lut5"}
+SKIPS_ZEROS = {"auto", "five_codes", "lut5"}
 
 Open = Callable[..., GenotypeOperator]
 

@@ -3,11 +3,19 @@
 `lut5` from two columns on, `slices` for one column of doubles where the processor has 8-bit dot products;
 the rule and its reasons stand in auto.cc. Block sizes follow from n, m, k, the threads and the second-level
 cache (lut5.h).
-As in both, a zero dosage skips its input: 0 times NaN or infinity counts as 0.
+As in `lut5`, a zero dosage skips its input: 0 times NaN or infinity counts as 0.
 """
 
-from bench.kernels import AVX2, AVX512, AVX512VNNI, Kernel, Native
-from bench.kernels.lut5 import bytes_needed
+from dataclasses import replace
+
+from bench.kernels import AVX2, AVX512, AVX512VNNI, Kernel, Native, Problem, lut5, slices
+
+
+def bytes_needed(problem: Problem) -> int:
+    """The .bed pages, the packed copy and the larger work space: `slices` has one column."""
+    work = max(lut5.work_bytes(problem), slices.work_bytes(replace(problem, k=1)))
+    return problem.packed_bytes + lut5.packed_bytes(problem) + work
+
 
 KERNEL = Kernel(
     name="auto",

@@ -1,28 +1,36 @@
 // For each product the faster of the schemes that share the one stored copy.
 #include "gmk.h"
 #include "lut5/lut5.h"
+
+#include <cmath>
+
+#if defined(__AVX512VNNI__)
 #include "slices/slices.h"
+#endif
 
 using panels::Panels;
 
 namespace {
 
-enum class Scheme { LUT5, SLICES };
-
 // One column of doubles: a table entry would be half empty, and 8-bit products take six steps a column, whatever k
 // is. From two columns on a lookup does more. Without 8-bit dot products (VNNI) lookups win for one column too.
-Scheme choose(size_t k, int real) {
+bool by_slices(size_t k, int real) {
 #if defined(__AVX512VNNI__)
-    if (k == 1 && real == 8) return Scheme::SLICES;
+    return k == 1 && real == 8;
+#else
+    return (void)k, (void)real, false;
 #endif
-    (void)k, (void)real;
-    return Scheme::LUT5;
 }
 
 template <class real>
 int multiply(const Panels& z, const void* x, size_t k, void* out, bool transposed) {
-    return choose(k, z.real) == Scheme::SLICES ? slices::product<real>(z, x, k, out, transposed)
-                                               : lut5::product<real>(z, x, k, out, transposed);
+#if defined(__AVX512VNNI__)
+    // NaN and infinity have no digits. Lookups take them, and so a result never depends on the scheme.
+    const auto *first = static_cast<const real*>(x), *last = first + (transposed ? z.n : z.m) * k;
+    if (by_slices(k, z.real) && std::all_of(first, last, [](real value) { return std::isfinite(value); }))
+        return slices::product<real>(z, x, k, out, transposed);
+#endif
+    return lut5::product<real>(z, x, k, out, transposed);
 }
 
 int multiply(const void* z, const void* x, size_t k, void* out, bool transposed) {
@@ -45,5 +53,5 @@ void gmk_free(void* z) { panels::release(static_cast<Panels*>(z)); }
 
 // The name of the kernel whose scheme a product of k columns goes through. Both directions choose alike today.
 extern "C" const char* auto_scheme(size_t k, int real, int /*transposed*/) {
-    return choose(k, real) == Scheme::SLICES ? "slices" : "lut5";
+    return by_slices(k, real) ? "slices" : "lut5";
 }
