@@ -1,4 +1,4 @@
-"""Other compilers, another architecture, and libraries that this processor does not run."""
+"""Other compilers, another architecture, checkers of memory, and libraries that this processor does not run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bench.kernels._native import NativeMatrix, bind
 from bench.machine import this_machine
 
 NATIVE = [name for name in kernels.names() if kernels.load(name).native]
+CROSS = "aarch64-linux-gnu-g++"
 HARNESS = Path(__file__).parent / "harness.cc"
 FOREIGN = """
 #include "gmk.h"
@@ -60,23 +61,62 @@ def test_clang_builds_every_target_and_its_products_are_exact(name, tmp_path):
             np.testing.assert_array_equal(operator.rmatmul(U), Z.T @ U)
 
 
+def compiled(name: str, target: str, folder: Path, *options: str, compiler: str = "g++") -> Path:
+    """A kernel's target with the harness that compares its products with plain loops, as a program."""
+    native = kernels.load(name).native
+    assert native is not None
+    program = folder / f"{name}-{target}"
+    always = [option for option in ALWAYS if option not in ("-shared", "-fPIC")]
+    sources = [str(kernels.HERE / name / native.source), str(HARNESS)]
+    command = [
+        compiler,
+        *always,
+        *native.targets[target],
+        *options,
+        f"-I{kernels.HERE}",
+        *sources,
+        "-o",
+        str(program),
+    ]
+    subprocess.run(command, check=True)
+    return program
+
+
+def assert_exact(*command: str | Path) -> None:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().endswith("48 products are exact")
+
+
+RUNS_HERE = [
+    (name, target)
+    for name in NATIVE
+    for target in kernels.load(name).all_targets
+    if kernels.load(name).lacks(target, this_machine()) is None and "_s" not in target
+]
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which("aarch64-linux-gnu-g++") is None, reason="aarch64-linux-gnu-g++ is not on this machine"
-)
+@pytest.mark.parametrize(("name", "target"), RUNS_HERE)
+def test_address_and_undefined_behaviour_sanitizers_find_nothing(name, target, tmp_path):
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    assert_exact(compiled(name, target, tmp_path, *flags))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not on this machine")
+@pytest.mark.parametrize("name", NATIVE)
+def test_memcheck_finds_nothing_in_the_avx2_build(name, tmp_path):
+    if reason := kernels.load(name).lacks("avx2", this_machine()):
+        pytest.skip(reason)
+    program = compiled(name, "avx2", tmp_path, "-g")
+    # Memory that OpenMP keeps for its threads is no leak of ours: only errors count.
+    assert_exact("valgrind", "--quiet", "--error-exitcode=9", "--leak-check=no", program)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(CROSS) is None, reason=f"{CROSS} is not on this machine")
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not on this machine")
 @pytest.mark.parametrize("name", ["lut5", "auto"])
 def test_the_portable_build_is_exact_on_arm64(name, tmp_path):
-    """Cross-compiled with a harness that compares with plain loops, and run in an emulator."""
-    native = kernels.load(name).native
-    assert native is not None
-    program = tmp_path / name
-    options = [option for option in ALWAYS if option not in ("-shared", "-fPIC")]
-    sources = [str(kernels.HERE / name / native.source), str(HARNESS)]
-    subprocess.run(
-        ["aarch64-linux-gnu-g++", *options, "-O2", "-static", f"-I{kernels.HERE}", *sources, "-o", str(program)],
-        check=True,
-    )
-    done = subprocess.run(["qemu-aarch64", str(program)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip().endswith("48 products are exact")
+    assert_exact("qemu-aarch64", compiled(name, "portable", tmp_path, "-static", compiler=CROSS))

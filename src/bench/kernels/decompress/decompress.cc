@@ -20,8 +20,10 @@
 #include <cstring>
 #include <iterator>
 
+#if !defined(__clang__)
 // gcc 12's AVX-512 header warns about its own undefined registers.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 namespace {
 
@@ -249,10 +251,10 @@ void interleave(const uint8_t* lines, uint8_t* out) {
             bytes16 low, high;
             std::memcpy(&low, from + i, 16);
             std::memcpy(&high, from + BYTES / 2 + i, 16);
-            const bytes16 first = __builtin_shuffle(
-                low, high, bytes16{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23});
-            const bytes16 second = __builtin_shuffle(
-                low, high, bytes16{8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+            const bytes16 first = __builtin_shufflevector(
+                low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            const bytes16 second = __builtin_shufflevector(
+                low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
             std::memcpy(to + 2 * i, &first, 16);
             std::memcpy(to + 2 * i + 16, &second, 16);
         }
@@ -345,6 +347,7 @@ void* gmk_prepare(const uint8_t* bed, size_t stride, size_t n, size_t m, int thr
         std::free(z);
         return nullptr;
     }
+    std::memset(z->codes + z->bytes() - TAIL, 0, TAIL);
 #pragma omp parallel for num_threads(threads)
     for (size_t panel = 0; panel < z->panels(); panel++) {
         const size_t individuals = z->individuals(panel), bytes = (individuals + 3) / 4;
