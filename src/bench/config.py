@@ -79,7 +79,7 @@ class Config(Stanza):
         for target in self.targets:
             known("target", target, targets)
         for name, stanza in self.experiments.items():
-            for dataset in stanza.datasets:
+            for dataset in getattr(stanza, "datasets", []):
                 known(f"data set (experiment {name})", dataset, list(self.datasets))
         for name in self.tables:
             known("table", name, tables.names())

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from bench.genotypes.packed import PackedGenotypes
     from bench.machine import Machine
 
+# Compiler's spelling of a CPU feature → that of /proc/cpuinfo, where they differ.
+CPU_FLAG_NAMES = {
+    "avx512vnni": "avx512_vnni",
+    "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avxvnni": "avx_vnni",
+    "avx512vbmi2": "avx512_vbmi2",
+}
+
 HERE = Path(__file__).parent
 ABI = HERE / "gmk.h"
 
@@ -74,8 +82,8 @@ class Native:
     """How to compile a kernel: one shared library per target, all with the C ABI of gmk.h.
 
     source: file in the kernel's folder.
-    targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs
-    (-march=, -mtune= and -mprefer- are not).
+    targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs, but for its
+    spelling (CPU_FLAG_NAMES); -march=, -mtune= and -mprefer- are not.
     """
 
     source: str
@@ -84,7 +92,13 @@ class Native:
     def cpu_flags(self, target: str) -> tuple[str, ...]:
         """The CPU features, as /proc/cpuinfo spells them, that `target` needs."""
         options = [f[2:] for f in self.targets[target] if f.startswith("-m")]
-        return tuple(o for o in options if not o.startswith(("arch=", "tune=", "prefer-")))
+        return tuple(CPU_FLAG_NAMES.get(o, o) for o in options if not o.startswith(("arch=", "tune=", "prefer-")))
+
+
+# What a product may use up, each with a measured limit (docs/limits.md): floating-point multiply-adds, lookups of
+# table entries as wide as 1 to 12 doubles, 8-bit multiply-adds, bytes of the stored matrix read.
+LOOKUP_COLUMNS = (1, 2, 4, 8, 12)
+WORK = ("fma", *(f"lookups{columns}" for columns in LOOKUP_COLUMNS), "int8", "bytes")
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,8 @@ class Kernel:
     bytes_needed: Problem → bytes of the prepared matrix and its work space, the .bed pages that it
     reads included, vectors (`Problem.vector_bytes`) not.
     bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline.
+    work: (Problem, direction, target) → {one of WORK: how much of it a product with k columns takes}, for the
+    table of bounds. What the algorithm cannot do without: building tables, recoding and sums are left out.
     targets: the builds or libraries that a non-native kernel can run on.
     requires: target → why this machine lacks it, None if it does not.
     """
@@ -107,6 +123,7 @@ class Kernel:
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f8",)
     bytes_read: Callable[[Problem], float] = lambda problem: problem.packed_bytes
+    work: Callable[[Problem, str, str], dict[str, float]] | None = None
     gpu: bool = False
     requires: Callable[[str], str | None] = lambda target: None
     cite: str = ""
