@@ -1,4 +1,5 @@
 # What the machine can do at the most, per target and number of threads.
+from bench.experiments import limits
 from bench.measure import PROTOCOL
 
 TARGETS += expand(f"{RESULTS}/raw/limits/{{case}}.json", case=CASES["limits"])
@@ -19,6 +20,6 @@ rule limits:
     params:
         case=lambda w: json.dumps(CASES["limits"][w.case]),
         limits=f"{RESULTS}/build/limits",
-        versions=(PROTOCOL, experiments.load("limits").VERSION),
+        versions=(PROTOCOL, limits.VERSION),
     shell:
         "python -m bench run --case {params.case:q} --limits {params.limits:q} --out {output:q} > {log:q} 2>&1"
