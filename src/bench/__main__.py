@@ -156,9 +156,7 @@ def _case(text: str) -> dict[str, Any]:
     from bench import experiments
 
     case = _map(text, "--case")
-    keys = ["experiment", "dataset", "threads"]
-    if "experiment" in case and "datasets" not in experiments.load(case["experiment"]).Stanza.model_fields:
-        keys.remove("dataset")
+    keys = ["experiment", *(["dataset"] if case.get("experiment") not in experiments.WITHOUT_DATA else []), "threads"]
     if absent := [key for key in keys if key not in case]:
         raise BenchError(f"--case: has no {', '.join(absent)}; `bench plan` prints the cases of a configuration")
     return case

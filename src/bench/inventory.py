@@ -70,8 +70,10 @@ def _ceilings(folder: Path, cores: int) -> list[dict[str, Any]]:
     """The best try of every limit, per target that runs here, for one thread and for all; a limit is named with
     what it was measured on, such as "lookup_peak k8 15552"."""
     doc = Document({})
+    if not (builds := built_limits(folder)):
+        return []
     with exclusive():
-        measure_all(doc, built_limits(folder), sorted({1, cores}))
+        measure_all(doc, builds, sorted({1, cores}))
     found: dict[tuple[str, int], dict[str, float]] = {}
     for row in doc.rows:
         marks = [f"k{row['k']}" if "k" in row else "", row.get("dtype", ""), str(row.get("size", ""))]

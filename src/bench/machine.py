@@ -210,14 +210,16 @@ class Limits:
         """8-bit multiply-adds per second, summed in 32 bits, of independent chains in registers."""
         return _rates(lambda n: self.int8(n, threads=threads)[0], seconds, tries)
 
-    def read_rate(self, *, threads: int, size: int = 1 << 28, tries: int = 5) -> list[float]:
-        """Bytes per second read from a buffer of `size` bytes, 256 MiB a try.
+    def read_rate(
+        self, *, threads: int, size: int = 1 << 28, tries: int = 5, buffer: np.ndarray | None = None
+    ) -> list[float]:
+        """Bytes per second read from a buffer of `size` bytes, 256 MiB a try; from `buffer` where it is given.
 
         No cache should hold the default size; a smaller one tells how fast a matrix of that size can be read.
         """
         import numpy as np
 
-        buffer = np.ones(size // 8)
+        buffer = np.ones(size // 8) if buffer is None else buffer
 
         def work(passes: int) -> int:
             for _ in range(passes):
@@ -225,14 +227,12 @@ class Limits:
             return passes * buffer.nbytes
 
         work(1)
-        return _timed(work, max(1, (1 << 28) // size), tries)
+        return _timed(work, max(1, (1 << 28) // buffer.nbytes), tries)
 
-    def copy_rate(self, *, threads: int, size: int = 1 << 27, tries: int = 5) -> list[float]:
-        """Bytes per second, read and written, of copying `size` bytes that no cache should hold."""
-        import numpy as np
-
-        source, to = np.ones(size // 8), np.zeros(size // 8)
-        self.copy(to, source, threads=threads)  # its pages are there from now on
+    def copy_rate(self, *, threads: int, buffer: np.ndarray, tries: int = 5) -> list[float]:
+        """Bytes per second, read and written, of copying the first half of `buffer` over the second."""
+        source, to = buffer.reshape(2, -1)
+        self.copy(to, source, threads=threads)
         return _timed(lambda _: self.copy(to, source, threads=threads), 1, tries)
 
 

@@ -102,7 +102,7 @@ def test_roofline_has_the_ceilings_of_what_its_kernels_use(frame, tmp_path):
     figure = figures.load("roofline").draw(frame)
     first = figure.axes[0]  # cattle, float64, 1 thread: five_codes in AVX2, 1.5e9 lookups of 8 columns a second
     level = {line.get_ydata()[0] for line in first.lines if len(set(line.get_ydata())) == 1}
-    assert level == {pytest.approx(60.0)}
+    assert list(level) == pytest.approx([60.0])
     said = [t.get_text() for t in figure.legends[0].get_texts()]
     assert "table lookups" in said
     assert "bandwidth of a cache" in said
@@ -111,7 +111,7 @@ def test_roofline_has_the_ceilings_of_what_its_kernels_use(frame, tmp_path):
     doc.add("work_int8", 4100 * 20000 * 60, "1", phase="work", k=10, direction="matmul")
     figure = figures.load("roofline").draw(measurements(tmp_path, doc, synthetic.limits_document()))
     assert "8-bit products" in [t.get_text() for t in figure.legends[0].get_texts()]
-    assert 80.0 in {pytest.approx(line.get_ydata()[0]) for line in figure.axes[0].lines}
+    assert any(line.get_ydata()[0] == pytest.approx(80.0) for line in figure.axes[0].lines)
 
 
 def test_roofline_without_limits_still_has_its_roof(tmp_path):

@@ -20,6 +20,8 @@ from typing import Any
 
 from bench.errors import BenchError
 
+WITHOUT_DATA = ("limits",)  # whose cases have no data set; here, because loading a module may load numpy
+
 
 @dataclass(frozen=True)
 class Files:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from bench import config, measure
 from bench.build import Build, sources
 from bench.experiments import Files, identity
@@ -20,9 +22,8 @@ VERSION = 1
 TABLE_BYTES = 243 * 8  # of a table and column
 TABLES = (1, 8)  # 15 KB at 8 columns, which a first-level cache holds, and 124 KB, which a second-level cache does
 READ_SIZES = tuple(1 << power for power in (20, 22, 24, 26, 28))  # bytes: a matrix that a cache holds is read faster
-COPY_SIZE = 1 << 27
-ROUNDS = 3
-BRIEF: dict[str, Any] = {"seconds": 0.02, "tries": 1}
+ROUNDS = 8
+BRIEF: dict[str, Any] = {"seconds": 0.01, "tries": 1}  # shorter than most disturbances are apart
 
 
 class Stanza(config.Stanza):
@@ -58,16 +59,18 @@ def run(case: Case, files: Files) -> Document:
 def measure_all(doc: Document, builds: list[Build], thread_counts: list[int]) -> None:
     """Add a row per target, number of threads, limit and try. The tries of a limit are rounds over all of them,
     seconds apart: what disturbs one does not disturb the others."""
+    buffer = np.ones(READ_SIZES[-1] // 8)
     for repeat in range(ROUNDS):
         for build in builds:
             assert build.library
             code = {"library_hash": build.library_hash, "compiler": build.version, "flags": build.flags}
             for threads in thread_counts:
-                measure_once(doc, Limits(build.library), threads, target=build.target, repeat=repeat, **code)
+                place = {"threads": threads, "target": build.target, "repeat": repeat, **code}
+                measure_once(doc, Limits(build.library), buffer, **place)
 
 
-def measure_once(doc: Document, limits: Limits, threads: int, **place: Any) -> None:
-    """One try of every limit. `size`: bytes of the tables or of the buffer."""
+def measure_once(doc: Document, limits: Limits, buffer: np.ndarray, threads: int, **place: Any) -> None:
+    """One try of every limit. `size`: bytes of the tables, or of what is read or copied."""
     where = {"phase": "limits", "threads": threads, **place}
     for dtype in ("f8", "f4"):
         (rate,) = limits.fma_rate(threads=threads, dtype=dtype, **BRIEF)
@@ -79,7 +82,7 @@ def measure_once(doc: Document, limits: Limits, threads: int, **place: Any) -> N
     (rate,) = limits.int8_rate(threads=threads, **BRIEF)
     doc.add("int8_peak", rate, "1/s", **where)
     for size in READ_SIZES:
-        (rate,) = limits.read_rate(threads=threads, size=size, tries=1)
+        (rate,) = limits.read_rate(threads=threads, buffer=buffer[: size // 8], tries=1)
         doc.add("read_peak", rate, "B/s", size=size, **where)
-    (rate,) = limits.copy_rate(threads=threads, size=COPY_SIZE, tries=1)
-    doc.add("copy_peak", rate, "B/s", size=COPY_SIZE, **where)
+    (rate,) = limits.copy_rate(threads=threads, buffer=buffer, tries=1)
+    doc.add("copy_peak", rate, "B/s", size=buffer.nbytes // 2, **where)

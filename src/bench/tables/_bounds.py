@@ -27,10 +27,17 @@ def bounds(frame: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def limits(frame: pd.DataFrame) -> pd.DataFrame:
-    """The best of the tries of each limit: a try that something disturbed says nothing of what the machine can do."""
-    where = ["metric", "target", "threads", "dtype", "k", "size"]
-    rows = _cells.ok(frame, "limits")
-    return rows.groupby(where, dropna=False)["value"].max().reset_index()
+    """The best of the tries of each limit: a try that something disturbed says nothing of what the machine can do.
+
+    The targets were measured from the narrowest to the widest, and what runs a target runs those before it: its
+    limit is no less than theirs.
+    """
+    of, what = ["metric", "threads", "dtype", "k", "size"], _cells.ok(frame, "limits")
+    order = {target: i for i, target in enumerate(what["target"].unique())}
+    best = what.groupby([*of, "target"], dropna=False)["value"].max().reset_index()
+    best = best.sort_values("target", key=lambda targets: targets.map(order))
+    best["value"] = best.groupby(of, dropna=False)["value"].cummax()
+    return best
 
 
 def work(frame: pd.DataFrame) -> dict[tuple[str, str, int], dict[str, float]]:
