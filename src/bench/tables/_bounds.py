@@ -30,13 +30,15 @@ def limits(frame: pd.DataFrame) -> pd.DataFrame:
     """The best of the tries of each limit: a try that something disturbed says nothing of what the machine can do.
 
     The targets were measured from the narrowest to the widest, and what runs a target runs those before it: its
-    limit is no less than theirs.
+    limit is no less than theirs. Nor is that of more threads less than that of fewer.
     """
-    of, what = ["metric", "threads", "dtype", "k", "size"], _cells.ok(frame, "limits")
-    order = {target: i for i, target in enumerate(what["target"].unique())}
-    best = what.groupby([*of, "target"], dropna=False)["value"].max().reset_index()
-    best = best.sort_values("target", key=lambda targets: targets.map(order))
-    best["value"] = best.groupby(of, dropna=False)["value"].cummax()
+    rows, of = _cells.ok(frame, "limits"), ["metric", "dtype", "k", "size"]
+    best = rows.groupby([*of, "target", "threads"], dropna=False)["value"].max().reset_index()
+    order = {target: i for i, target in enumerate(rows["target"].unique())}
+    best["order"] = best["target"].map(order)
+    for along, other in (("order", "threads"), ("threads", "order")):
+        best = best.sort_values(along)
+        best["value"] = best.groupby([*of, other], dropna=False)["value"].cummax()
     return best
 
 
