@@ -102,11 +102,11 @@ def parser() -> argparse.ArgumentParser:
 
     at = verb(run, "run one case: verify, time, write its result document")
     at.add_argument("--case", required=True, help="the case as JSON (bench plan --json prints them)")
-    path(at, "--dataset", help="dataset.json")
+    path(at, "--dataset", default=None, help="dataset.json (all but limits)")
     path(at, "--build", default=None, help="build.json of a native kernel")
     path(at, "--against-build", default=None, help="build.json of the partner in a paired case")
     path(at, "--oracle", default=None, help="the data set's oracle .npz (products)")
-    path(at, "--limits", default=None, help="folder of compiled limits (products)")
+    path(at, "--limits", default=None, help="folder of compiled limits (products, limits)")
     path(at, "--reference", default=None, help="reference .npz (GBLUP: written by reference, read by solve)")
     at.add_argument("--timing", default="{}", help='repeats as JSON, such as {"least": 5, "seconds": 0.3}')
     at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
@@ -155,8 +155,11 @@ def _map(text: str, flag: str) -> dict[str, Any]:
 
 
 def _case(text: str) -> dict[str, Any]:
+    from bench import experiments
+
     case = _map(text, "--case")
-    if absent := [key for key in ("experiment", "dataset", "threads") if key not in case]:
+    keys = ["experiment", *(["dataset"] if case.get("experiment") not in experiments.WITHOUT_DATA else []), "threads"]
+    if absent := [key for key in keys if key not in case]:
         raise BenchError(
             f"--case: has no {', '.join(absent)}; `bench plan --json` prints the cases of a configuration"
         )
@@ -164,7 +167,8 @@ def _case(text: str) -> dict[str, Any]:
 
 
 def machine(options: argparse.Namespace) -> None:
-    """Print CPU, caches, memory, BLAS, compilers and GPUs; measure the multiply-add peak and the read bandwidth."""
+    """Print CPU, caches, memory, BLAS, compilers and GPUs; measure what it does at the most: multiply-adds,
+    table lookups, 8-bit products, reading and copying, for every instruction set that it runs."""
     from bench.inventory import describe, to_text
     from bench.record import write_json
 
@@ -297,9 +301,11 @@ def run(options: argparse.Namespace) -> None:
     from bench.provenance import set_threads
 
     case = _case(options.case)
+    if "dataset" in case and options.dataset is None:
+        raise BenchError(f"--dataset: the case needs the dataset.json of {case['dataset']}")
     set_threads(case["threads"])
     files = experiments.Files(
-        dataset=options.dataset,
+        dataset=options.dataset or Path(),
         build=options.build,
         against_build=options.against_build,
         oracle=options.oracle,

@@ -18,12 +18,14 @@ from bench.record import atomic_path, read_json, sha256_of, write_json, write_te
 
 PACKAGE = Path(__file__).parent
 ALWAYS = ("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wall")
+AVX512 = ("-mavx512f", "-mavx512bw", "-mfma", "-mbmi2", "-mprefer-vector-width=512")
 LIMITS = Native(
     source="limits.cc",
     targets={
         "scalar": ("-O2",),
-        "avx2": ("-O3", "-mavx2", "-mfma"),
-        "avx512": ("-O3", "-mavx512f", "-mfma", "-mprefer-vector-width=512"),
+        "avx2": ("-O3", "-mavx2", "-mfma", "-mbmi2"),
+        "avx512": ("-O3", *AVX512),
+        "avx512vnni": ("-O3", "-mavx512vnni", *AVX512),
     },
 )
 MISSING = Native(

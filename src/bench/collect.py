@@ -36,6 +36,7 @@ OBSERVATION = {
     "metric": "string",
     "value": "float64",
     "unit": "string",
+    "size": "Int64",  # bytes of what a limit was measured on
     "repeat": "Int64",
     "step": "Int64",
     "note": "string",

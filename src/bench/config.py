@@ -78,7 +78,7 @@ class Config(Stanza):
         for target in self.targets:
             known("target", target, targets)
         for name, stanza in self.experiments.items():
-            for dataset in stanza.datasets:
+            for dataset in getattr(stanza, "datasets", []):
                 add = "; a new one is added to `datasets`"
                 known(f"data set (experiment {name})", dataset, list(self.datasets), add)
         for name in self.tables:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench import kernels, plan
 from bench.build import LIMITS, build
 from bench.errors import BenchError
+from bench.experiments.limits import measure_all
 from bench.machine import (
-    best_limits,
     blas_libraries,
+    built_limits,
     caches,
     compilers,
     memory_available,
@@ -21,6 +21,22 @@ from bench.machine import (
     this_machine,
 )
 from bench.measure import exclusive
+from bench.record import Document
+
+# Column of `bench machine` → the measured limit in it.
+SHOWN = {
+    "float64": "fma_peak f8",
+    "float32": "fma_peak f4",
+    "int8": "int8_peak",
+    "look up 8": "lookup_peak k8 15552",
+    "from L2": "lookup_peak k8 124416",
+    "look up 4": "lookup_peak k4 7776",
+    "read": "read_peak 268435456",
+    "copy": "copy_peak 134217728",
+}
+UNITS = """\
+float64, float32, int8: G multiply-adds/s. look up 8, 4: G lookups/s of 8 and 4 doubles in a table that the first
+cache holds; from L2: of 8 doubles in eight tables. read, copy: GB/s, a copy counting what it reads and writes."""
 
 if TYPE_CHECKING:
     from bench.config import Config
@@ -59,20 +75,20 @@ def describe(*, limits: Path | None = None, compiler: str = "g++") -> dict[str, 
 
 
 def _ceilings(folder: Path, cores: int) -> list[dict[str, Any]]:
-    """Medians of the multiply-add peak and read bandwidth, for one thread and for all."""
-    limits = best_limits(folder)
-    if limits is None:
+    """The best try of every limit, per target that runs here, for one thread and for all; a limit is named with
+    what it was measured on, such as "lookup_peak k8 15552"."""
+    doc = Document({})
+    if not (builds := built_limits(folder)):
         return []
     with exclusive():
-        return [
-            {
-                "threads": threads,
-                "fma_f8": median(limits.fma_rate(threads=threads, dtype="f8", seconds=0.5)),
-                "fma_f4": median(limits.fma_rate(threads=threads, dtype="f4", seconds=0.5)),
-                "read": median(limits.read_rate(threads=threads)),
-            }
-            for threads in sorted({1, cores})
-        ]
+        measure_all(doc, builds, sorted({1, cores}))
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for row in doc.rows:
+        marks = [f"k{row['k']}" if "k" in row else "", row.get("dtype", ""), str(row.get("size", ""))]
+        name = " ".join([row["metric"], *filter(None, marks)])
+        best = found.setdefault((row["target"], row["threads"]), {})
+        best[name] = max(row["value"], best.get(name, 0.0))
+    return [{"target": target, "threads": threads, **best} for (target, threads), best in found.items()]
 
 
 def to_text(facts: dict[str, Any]) -> str:
@@ -89,15 +105,13 @@ def to_text(facts: dict[str, Any]) -> str:
         f"compilers   {compilers or 'none found'}",
         f"GPUs        {', '.join(facts['gpus']) or 'none'}",
     ]
-    lines += [
-        f"{row['threads']:>2} thread{'s' if row['threads'] > 1 else ' '}  "
-        f"{row['fma_f8'] / 1e9:7.1f} G multiply-adds/s in float64, {row['fma_f4'] / 1e9:.1f} in float32; "
-        f"reads {row['read'] / 1e9:.1f} GB/s"
-        for row in facts["measured"]
-    ]
     if not facts["measured"]:
-        lines.append("measured    nothing: the limits could not be compiled (is there a C++ compiler?)")
-    return "\n".join(lines)
+        return "\n".join([*lines, "measured    nothing: the limits could not be compiled (is there a C++ compiler?)"])
+    lines += ["", f"{'target':<11}{'threads':>8}" + "".join(f"{name:>{len(name) + 2}}" for name in SHOWN)]
+    for row in facts["measured"]:
+        values = "".join(f"{row[limit] / 1e9:>{len(name) + 2}.1f}" for name, limit in SHOWN.items())
+        lines.append(f"{row['target']:<11}{row['threads']:>8}{values}")
+    return "\n".join([*lines, "", UNITS])
 
 
 def kernel_lines() -> list[str]:

@@ -8,10 +8,16 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bench.build import Build
 
 USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the page cache's
 
@@ -154,41 +160,107 @@ def compilers() -> dict[str, str]:
 
 
 class Limits:
-    """The machine's measured ceilings: what the compiled limits.cc does, timed."""
+    """The machine's measured ceilings: what the compiled limits.cc does, timed. Rates are one figure per try."""
 
     def __init__(self, library: Path):
         self._lib = ct.CDLL(str(library))
         u64, ptr, i32 = ct.c_uint64, ct.c_void_p, ct.c_int
-        self._lib.limits_fma.restype, self._lib.limits_fma.argtypes = u64, [i32, u64, i32]
+        self._lib.limits_fma.restype, self._lib.limits_fma.argtypes = u64, [i32, u64, i32, ptr]
+        self._lib.limits_lookups.restype, self._lib.limits_lookups.argtypes = u64, [i32, u64, i32, i32, ptr]
+        self._lib.limits_int8.restype, self._lib.limits_int8.argtypes = u64, [i32, u64, ptr]
         self._lib.limits_read.restype, self._lib.limits_read.argtypes = u64, [ptr, u64, i32]
+        self._lib.limits_copy.restype, self._lib.limits_copy.argtypes = u64, [ptr, ptr, u64, i32]
+
+    def fma(self, iterations: int, *, threads: int = 1, dtype: str = "f8") -> tuple[int, float]:
+        """Multiply-adds done in `iterations` rounds, and the sum of what they came to."""
+        checksum = ct.c_double()
+        done = self._lib.limits_fma(threads, iterations, int(dtype[1:]), ct.byref(checksum))
+        return done, checksum.value
+
+    def lookups(self, iterations: int, *, columns: int, tables: int, threads: int = 1) -> tuple[int, float]:
+        """Table lookups done in `iterations` rounds of 16, and the sum of the entries."""
+        checksum = ct.c_double()
+        done = self._lib.limits_lookups(threads, iterations, columns, tables, ct.byref(checksum))
+        if not done and iterations:
+            raise ValueError(f"limits.cc has no lookups of {columns} columns in {tables} tables")
+        return done, checksum.value
+
+    def int8(self, iterations: int, *, threads: int = 1) -> tuple[int, int]:
+        """8-bit multiply-adds done in `iterations` rounds, and the sum of the products modulo 2³²."""
+        checksum = ct.c_uint32()
+        done = self._lib.limits_int8(threads, iterations, ct.byref(checksum))
+        return done, checksum.value
+
+    def read(self, buffer: np.ndarray, *, threads: int = 1) -> int:
+        """Read the whole cache lines of `buffer`; the xor of their 64-bit words."""
+        return self._lib.limits_read(buffer.ctypes.data, buffer.nbytes, threads)
+
+    def copy(self, to: np.ndarray, source: np.ndarray, *, threads: int = 1) -> int:
+        """Copy `source` over `to`, of the same size; the bytes read and written."""
+        return self._lib.limits_copy(to.ctypes.data, source.ctypes.data, source.nbytes, threads)
 
     def fma_rate(self, *, threads: int, dtype: str = "f8", seconds: float = 0.1, tries: int = 5) -> list[float]:
-        """Multiply-adds per second of independent chains in registers; one figure per try."""
-        from bench.measure import once
+        """Multiply-adds per second of independent chains in registers."""
+        return _rates(lambda n: self.fma(n, threads=threads, dtype=dtype)[0], seconds, tries)
 
-        real, iterations = int(dtype[1:]), 1_000_000
-        took = once(lambda: self._lib.limits_fma(threads, iterations, real)).wall
-        iterations = max(iterations, int(iterations * seconds / tries / max(took, 1e-9)))
-        rates, done = [], [0]
+    def lookup_rate(
+        self, *, threads: int, columns: int, tables: int = 1, seconds: float = 0.1, tries: int = 5
+    ) -> list[float]:
+        """Lookups per second: a load and an addition of `columns` doubles, in 1 table or 8 of 243 entries."""
+        return _rates(lambda n: self.lookups(n, columns=columns, tables=tables, threads=threads)[0], seconds, tries)
 
-        def work() -> None:
-            done[0] = self._lib.limits_fma(threads, iterations, real)
+    def int8_rate(self, *, threads: int, seconds: float = 0.1, tries: int = 5) -> list[float]:
+        """8-bit multiply-adds per second, summed in 32 bits, of independent chains in registers."""
+        return _rates(lambda n: self.int8(n, threads=threads)[0], seconds, tries)
 
-        for _ in range(tries):
-            took = once(work).wall
-            rates.append(done[0] / took)
-        return rates
+    def read_rate(
+        self, *, threads: int, size: int = 1 << 28, tries: int = 5, buffer: np.ndarray | None = None
+    ) -> list[float]:
+        """Bytes per second read from a buffer of `size` bytes, 256 MiB a try; from `buffer` where it is given.
 
-    def read_rate(self, *, threads: int, size: int = 1 << 28, tries: int = 5) -> list[float]:
-        """Bytes per second read from a buffer of `size` bytes that no cache should hold."""
+        No cache should hold the default size; a smaller one tells how fast a matrix of that size can be read.
+        """
         import numpy as np
 
-        from bench.measure import once
+        buffer = np.ones(size // 8) if buffer is None else buffer
 
-        buffer = np.ones(size // 8)
-        read = lambda: self._lib.limits_read(buffer.ctypes.data, buffer.nbytes, threads)  # noqa: E731
-        read()
-        return [buffer.nbytes / once(read).wall for _ in range(tries)]
+        def work(passes: int) -> int:
+            for _ in range(passes):
+                self.read(buffer, threads=threads)
+            return passes * buffer.nbytes
+
+        work(1)
+        return _timed(work, max(1, (1 << 28) // buffer.nbytes), tries)
+
+    def copy_rate(self, *, threads: int, buffer: np.ndarray, tries: int = 5) -> list[float]:
+        """Bytes per second, read and written, of copying the first half of `buffer` over the second."""
+        source, to = buffer.reshape(2, -1)
+        self.copy(to, source, threads=threads)
+        return _timed(lambda _: self.copy(to, source, threads=threads), 1, tries)
+
+
+def _rates(work: Callable[[int], int], seconds: float, tries: int) -> list[float]:
+    """What `work(iterations)` says it did per second, with so many iterations that all tries take `seconds`."""
+    from bench.measure import once
+
+    iterations = 100_000
+    took = once(lambda: work(iterations)).wall
+    return _timed(work, max(iterations, int(iterations * seconds / tries / max(took, 1e-9))), tries)
+
+
+def _timed(work: Callable[[int], int], iterations: int, tries: int) -> list[float]:
+    """What `work(iterations)` says it did per second."""
+    from bench.measure import once
+
+    rates, done = [], [0]
+
+    def call() -> None:
+        done[0] = work(iterations)
+
+    for _ in range(tries):
+        took = once(call).wall
+        rates.append(done[0] / took)
+    return rates
 
 
 def runnable_limits() -> list[str]:
@@ -199,14 +271,15 @@ def runnable_limits() -> list[str]:
     return [target for target in LIMITS.targets if all(f in flags for f in LIMITS.cpu_flags(target))]
 
 
-def best_limits(folder: Path) -> Limits | None:
-    """The limits library with the widest vectors that this machine runs, of those built in `folder`."""
+def built_limits(folder: Path) -> list[Build]:
+    """The builds of limits.cc in `folder` that this machine runs, the widest vectors last."""
     from bench.build import Build
 
-    for target in reversed(runnable_limits()):
-        description = folder / target / "build.json"
-        if not description.exists():
-            continue
-        if library := Build.read(description).library:
-            return Limits(library)
-    return None
+    files = [folder / target / "build.json" for target in runnable_limits()]
+    return [build for file in files if file.exists() and (build := Build.read(file)).library]
+
+
+def best_limits(folder: Path) -> Limits | None:
+    """The limits library with the widest vectors that this machine runs, of those built in `folder`."""
+    built = built_limits(folder)
+    return Limits(built[-1].library) if built and built[-1].library else None

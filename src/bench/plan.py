@@ -107,16 +107,18 @@ def refusal(case: Case, config: Config) -> str | None:
 
     The sizes of a data set that has yet to be read are not known here: its jobs ask again.
     """
-    spec, machine = config.datasets[case["dataset"]], this_machine()
+    machine = this_machine()
     pairs = kernels_of(case) if "kernel" in case else []
     for name, target in pairs:
         if reason := kernels.load(name).lacks(target, machine):
             return _said_of(name, target, reason, case)
-    memory, hours = usable_memory(config), config.budget.hours
-    if reason := cost.refusal(spec, memory=memory, disk=usable_disk(config), hours=hours):
-        return f"data set {case['dataset']}: {reason}"
     if (threads := case.get("threads", 1)) > machine.cores:
         return f"asks for {threads} threads, this machine has {machine.cores} cores"
+    if "dataset" not in case:
+        return None
+    spec, memory, hours = config.datasets[case["dataset"]], usable_memory(config), config.budget.hours
+    if reason := cost.refusal(spec, memory=memory, disk=usable_disk(config), hours=hours):
+        return f"data set {case['dataset']}: {reason}"
     if not isinstance(spec, Simulated):
         return None
     n, k = case.get("samples") or spec.n_samples, max(case.get("k", [1]))

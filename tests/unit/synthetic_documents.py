@@ -22,8 +22,19 @@ SHARE = {
     ("five_codes", "avx2"): 0.75,
     ("numba_unpack", "numba"): 0.1,
 }
+LIMITS = {"scalar": 0.25, "avx2": 0.5, "avx512": 1.0}  # of the FMA peak, and of the other limits of avx512
+LOOKUPS = {1: 4e9, 2: 4e9, 4: 4e9, 8: 3e9, 12: 2e9}  # per second and thread, in avx512
+INT8 = 480e9
+CACHED = {1 << 20: 160e9, 1 << 24: 80e9, 1 << 28: READ}  # bytes → bytes per second
 WOBBLE = (1.0, 1.02, 0.98, 1.05, 0.99, 1.01, 1.0)  # median 1
 PROVENANCE = {"commit": "c0ffee", "dirty": False, "protocol": 1, "version": 1, "host": "here", "cores": 2}
+
+
+def work(kernel: str, k: int) -> dict[str, float]:
+    """What a genotype takes of the machine."""
+    if kernel == "five_codes":
+        return {1: {"lookups1": 0.2}, 10: {"lookups12": 0.2}, 32: {"lookups8": 0.8}}[k] | {"bytes": 0.2}
+    return {"fma": k, "bytes": 8 if kernel == "dense_blas" else 0.25}
 
 
 def product_rate(kernel: str, target: str, dtype: str, threads: int, k: int) -> float:
@@ -52,6 +63,8 @@ def products_document(
             where = {"k": k, "direction": direction}
             doc.add("integer_mismatches", 0, "1", phase="verify", **where)
             doc.add("rel_error", 3e-15 if dtype == "f8" else 2e-6, "1", phase="verify", **where)
+            for what, amount in work(kernel, k).items():
+                doc.add(f"work_{what}", n * m * amount, "1", phase="work", **where)
             median = n * m * k / product_rate(kernel, target, dtype, threads, k) / factor
             for repeat, wobble in enumerate(WOBBLE):
                 where |= {"phase": "product", "repeat": repeat}
@@ -60,6 +73,27 @@ def products_document(
     for repeat in range(3):
         doc.add("fma_peak", PEAK[dtype] * threads, "1/s", phase="limits", repeat=repeat)
         doc.add("read_peak", READ, "B/s", phase="limits", repeat=repeat)
+    return doc
+
+
+def limits_document() -> Document:
+    """Every limit in three tries, of which the best counts."""
+    doc = Document({"experiment": "limits", "threads": 2}, PROVENANCE)
+    for target, share in LIMITS.items():
+        for threads in (1, 2):
+            for repeat, disturbed in enumerate((0.5, 1.0, 0.9)):
+                where = {"phase": "limits", "target": target, "threads": threads, "repeat": repeat}
+                factor = share * threads * disturbed
+                for dtype, peak in PEAK.items():
+                    doc.add("fma_peak", peak * factor, "1/s", dtype=dtype, **where)
+                for columns, rate in LOOKUPS.items():
+                    for tables, slower in ((1, 1.0), (8, 0.5)):
+                        size = tables * columns * 1944
+                        doc.add("lookup_peak", rate * factor * slower, "1/s", k=columns, size=size, **where)
+                doc.add("int8_peak", INT8 * factor, "1/s", **where)
+                for size, rate in CACHED.items():
+                    doc.add("read_peak", rate * disturbed, "B/s", size=size, **where)
+                doc.add("copy_peak", 30e9 * disturbed, "B/s", size=1 << 27, **where)
     return doc
 
 
@@ -168,7 +202,7 @@ def documents() -> dict[str, Document]:
         for samples in (1000, 3000, 9000)
     ]
     docs += [refused_document(d, "gpu_2bit", t, dtype) for d in SIZES for t in ("sm_80", "sm_90") for dtype in PEAK]
-    docs += [wrong_document(), paired_document()]
+    docs += [wrong_document(), paired_document(), limits_document()]
     traits = (("cattle", "yield", 0.42), ("cattle", "fat", 0.35), ("pigs", "gain", 0.28))
     docs += [reference_document(*trait) for trait in traits]
     docs += [solve_document(d, trait, *kernel) for d, trait, _ in traits for kernel in SHARE]

@@ -149,4 +149,8 @@ def test_sources_of_a_kernel_are_its_own_files_and_the_abi():
 
 def test_cpu_flags_of_a_target_are_its_machine_options():
     assert LIMITS.cpu_flags("scalar") == ()
-    assert LIMITS.cpu_flags("avx512") == ("avx512f", "fma")
+    assert LIMITS.cpu_flags("avx512") == ("avx512f", "avx512bw", "fma", "bmi2")
+
+
+def test_cpu_flags_are_spelled_as_the_kernel_spells_them():
+    assert LIMITS.cpu_flags("avx512vnni")[0] == "avx512_vnni"

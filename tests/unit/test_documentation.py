@@ -60,6 +60,7 @@ STANZAS = [
     ("## Top level", "", Config),
     ("### budget", "budget.", Budget),
     ("### timing", "timing.", Timing),
+    ("### limits", "", experiments.load("limits").Stanza),
     ("### products", "", experiments.load("products").Stanza),
     ("### scaling", "", experiments.load("scaling").Stanza),
     ("### paired", "", experiments.load("paired").Stanza),

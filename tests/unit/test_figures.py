@@ -98,6 +98,30 @@ def test_roof_is_the_lesser_of_bandwidth_and_peak(frame):
     assert np.asarray(y) == pytest.approx(np.minimum(60.0, 40.0 * np.asarray(x)))
 
 
+def test_roofline_has_the_ceilings_of_what_its_kernels_use(frame, tmp_path):
+    figure = figures.load("roofline").draw(frame)
+    first = figure.axes[0]  # cattle, float64, 1 thread: five_codes in AVX2, 1.5e9 lookups of 8 columns a second
+    level = {line.get_ydata()[0] for line in first.lines if len(set(line.get_ydata())) == 1}
+    assert list(level) == pytest.approx([60.0])
+    said = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "table lookups" in said
+    assert "bandwidth of a cache" in said
+    assert "8-bit products" not in said
+    doc = synthetic.products_document("cattle", "decompress", "avx512", "f8", 1)
+    doc.add("work_int8", 4100 * 20000 * 60, "1", phase="work", k=10, direction="matmul")
+    figure = figures.load("roofline").draw(measurements(tmp_path, doc, synthetic.limits_document()))
+    assert "8-bit products" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert any(line.get_ydata()[0] == pytest.approx(80.0) for line in figure.axes[0].lines)
+
+
+def test_roofline_without_limits_still_has_its_roof(tmp_path):
+    doc = synthetic.products_document("cattle", "five_codes", "avx2", "f8", 1)
+    figure = figures.load("roofline").draw(measurements(tmp_path, doc))
+    said = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "roof: bandwidth, FMA peak" in said
+    assert "table lookups" not in said
+
+
 def test_a_figure_of_rates_draws_the_fastest_target_and_never_a_wrong_kernel(frame):
     for name in ("roofline", "rates", "scaling"):
         legend = [t.get_text() for t in figures.load(name).draw(frame).legends[0].get_texts()]

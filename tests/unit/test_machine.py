@@ -8,12 +8,14 @@ import stat
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import kernels, machine
 from bench.build import LIMITS, build
 from bench.errors import BenchError
 from bench.inventory import describe, kernel_lines, to_text
+from bench.kernels import LOOKUP_COLUMNS
 from bench.machine import Machine, best_limits, this_machine
 
 CPUINFO = """\
@@ -200,11 +202,97 @@ def test_float32_has_more_multiply_adds_than_float64(limits):
 def test_the_widest_vectors_that_the_cpu_has_are_taken(limits, monkeypatch):
     loaded = []
     monkeypatch.setattr(machine, "Limits", loaded.append)
-    for flags, target in (({"avx2", "fma"}, "avx2"), (set(), "scalar"), ({"avx2", "fma", "avx512f"}, "avx512")):
+    for flags, target in ((AVX2, "avx2"), (set(), "scalar"), (AVX512, "avx512"), (VNNI, "avx512vnni")):
         here = Machine("h", "c", frozenset(flags), 1, 1)
         monkeypatch.setattr(machine, "this_machine", lambda here=here: here)
         best_limits(limits)
         assert loaded[-1] == limits / target / "limits.so"
+
+
+AVX2 = {"avx2", "fma", "bmi2"}
+AVX512 = AVX2 | {"avx512f", "avx512bw"}
+VNNI = AVX512 | {"avx512_vnni"}
+
+
+def each_target(limits):
+    return [(made.target, machine.Limits(made.library)) for made in machine.built_limits(limits)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_multiply_adds_come_to_what_they_should(limits, threads):
+    for target, made in each_target(limits):
+        for dtype in ("f8", "f4"):
+            done, checksum = made.fma(50, threads=threads, dtype=dtype)
+            chain = 0.001
+            for _ in range(50):
+                chain = 0.999 * chain + 0.001
+            assert checksum == pytest.approx(done / 50 * chain, rel=1e-4 if dtype == "f4" else 1e-12), target
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("tables", [1, 8])
+@pytest.mark.parametrize("columns", LOOKUP_COLUMNS)
+def test_lookups_sum_the_entries_that_the_words_name(limits, columns, tables, threads):
+    rounds = 777  # each two words; the words repeat after 512
+    codes = np.arange(512 * 8) * 89 % 243
+    looked_up = codes.reshape(512, 8)[np.arange(2 * rounds) % 512]
+    entry = 1 + looked_up + 243 * (np.arange(8) % tables)
+    wanted = sum((entry + 1944 * column).sum() for column in range(columns))
+    for target, made in each_target(limits):
+        done, checksum = made.lookups(rounds, columns=columns, tables=tables, threads=threads)
+        assert done == 16 * rounds * threads
+        assert checksum == wanted * threads, target
+
+
+def test_the_codes_of_the_lookups_are_used_equally_often():
+    counts = np.bincount(np.arange(512 * 8) * 89 % 243, minlength=243)
+    assert counts.size == 243
+    assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(("columns", "tables"), [(3, 1), (16, 8), (8, 2), (8, 0)])
+def test_lookups_that_are_not_compiled_are_refused(limits, columns, tables):
+    made = best_limits(limits)
+    with pytest.raises(ValueError, match=f"no lookups of {columns} columns in {tables} tables"):
+        made.lookups(1, columns=columns, tables=tables)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rounds", [1, 1000, 3_000_000])
+def test_8_bit_products_sum_to_what_they_should(limits, rounds, threads):
+    for target, made in each_target(limits):
+        done, checksum = made.int8(rounds, threads=threads)
+        bytes_each, rest = divmod(done, 12 * rounds * threads)
+        i = np.arange(bytes_each)
+        dot = int((i % 3 * (37 * i % 256 - 128)).sum())
+        assert rest == 0
+        assert bytes_each == {"avx2": 32, "avx512": 64, "avx512vnni": 64}.get(target, bytes_each)
+        assert checksum == dot * 12 * rounds * threads % 2**32, target
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [8, 64, 1000, 4096, 100_000])
+def test_reading_sees_every_word_of_every_line_and_copying_every_byte(limits, size, threads):
+    source = np.random.default_rng(size).integers(0, 2**63, size // 8, dtype=np.uint64)
+    for target, made in each_target(limits):
+        assert made.read(source, threads=threads) == np.bitwise_xor.reduce(source[: size // 64 * 8]), target
+        to = np.zeros_like(source)
+        assert made.copy(to, source, threads=threads) == 2 * source.nbytes
+        assert (to == source).all()
+
+
+def test_every_rate_is_positive_in_every_target(limits):
+    brief = {"threads": 1, "seconds": 0.002, "tries": 2}
+    for _, made in each_target(limits):
+        found = [
+            *made.fma_rate(**brief),
+            *made.lookup_rate(columns=8, tables=8, **brief),
+            *made.int8_rate(**brief),
+            *made.read_rate(threads=1, size=1 << 20, tries=2),
+            *made.copy_rate(threads=1, buffer=np.ones(1 << 18), tries=2),
+        ]
+        assert len(found) == 10
+        assert all(1e7 < rate < 1e13 for rate in found)
 
 
 def test_without_a_build_there_are_no_ceilings(tmp_path):

@@ -117,6 +117,69 @@ def test_scaling_sessions_do_not_mix_with_products(frame):
     assert len(drawn) == 2 * len(synthetic.SHARE) * 2 * 2 * 6
 
 
+def test_bounds_are_the_least_that_a_limit_allows(frame):
+    drawn = tables.load("bounds").draw(frame)
+    # 60 G/s of multiply-adds; 4k multiply-adds a byte at 80 GB/s, since 37.5 MB may be in the cache of 16 MiB.
+    row = at(drawn, **PLACE, kernel="decompress", target="avx512")
+    assert (row["rate"], row["fma_bound"], row["read_bound"]) == pytest.approx((36.0, 60.0, 3200.0))
+    assert (row["limit"], row["bound"], row["bound_share"]) == ("multiply-adds", pytest.approx(60.0), 0.6)
+    assert np.isnan(row["lookup_bound"])
+    assert at(drawn, **PLACE, kernel="decompress", target="scalar")["bound"] == pytest.approx(15.0)
+    # 10 columns in entries of 12 doubles, half of 2e9 a second with AVX2: 5 · 10 · 1e9.
+    row = at(drawn, **PLACE, kernel="five_codes", target="avx2")
+    assert (row["limit"], row["bound"], row["bound_share"]) == ("lookups", pytest.approx(50.0), pytest.approx(0.9))
+    # 32 columns in 4 sweeps of 8, 1.5e9 a second: 5 · 8 · 1.5e9.
+    row = at(drawn, **PLACE | {"k": 32}, kernel="five_codes", target="avx2")
+    assert row["lookup_bound"] == pytest.approx(60.0)
+
+
+def test_a_target_without_limits_of_its_own_has_the_best_of_all(frame):
+    row = at(tables.load("bounds").draw(frame), **PLACE | {"k": 1}, kernel="dense_blas", target="mkl")
+    # 1.2 GB do not fit a cache: 40 GB/s, 8 bytes a genotype.
+    assert (row["fma_bound"], row["read_bound"], row["limit"]) == (pytest.approx(60.0), pytest.approx(5.0), "reading")
+    assert row["bound_share"] == pytest.approx(0.15 * 0.25 * 60 / 5)
+
+
+def test_bounds_of_all_threads_are_those_measured_with_them(frame):
+    row = at(tables.load("bounds").draw(frame), **PLACE | {"threads": 2}, kernel="decompress", target="avx512")
+    assert (row["bound"], row["bound_share"]) == (pytest.approx(120.0), pytest.approx(0.6))
+
+
+def test_a_wider_target_is_allowed_no_less_than_a_narrower_one(tmp_path):
+    doc = synthetic.products_document("cattle", "decompress", "avx512", "f8", 1)
+    limits = synthetic.limits_document()
+    for row in limits.rows:  # something disturbed every try of the widest
+        row["value"] /= 10 if row["target"] == "avx512" else 1
+    drawn = tables.load("bounds").draw(measurements(tmp_path, doc, limits))
+    assert drawn["fma_bound"].unique() == pytest.approx([30.0])
+
+
+def test_several_widths_of_lookups_take_their_turns_and_8_bit_products_their_own_units(tmp_path):
+    doc = synthetic.products_document("cattle", "decompress", "avx512", "f8", 1)
+    n, m = synthetic.SIZES["cattle"]
+    doc.rows = [row for row in doc.rows if not row["metric"].startswith("work_")]
+    where = {"phase": "work", "k": 10, "direction": "matmul"}
+    for what, amount in (("lookups8", 0.2), ("lookups2", 0.2), ("int8", 60.0)):
+        doc.add(f"work_{what}", n * m * amount, "1", **where)
+    drawn = tables.load("bounds").draw(measurements(tmp_path, doc, synthetic.limits_document()))
+    row = at(drawn, k=10, direction="matmul")
+    assert row["lookup_bound"] == pytest.approx(10 / (0.2 / 3 + 0.2 / 4))
+    assert row["int8_bound"] == pytest.approx(10 / (60 / 480))
+    assert (row["limit"], row["bound"]) == ("8-bit products", pytest.approx(80.0))
+
+
+def test_what_was_not_declared_or_not_measured_has_no_bound(tmp_path):
+    doc = synthetic.products_document("cattle", "decompress", "avx512", "f8", 1)
+    alone = tables.load("bounds").draw(measurements(tmp_path / "alone", doc))
+    doc.rows = [row for row in doc.rows if not row["metric"].startswith("work_")]
+    silent = tables.load("bounds").draw(measurements(tmp_path / "silent", doc, synthetic.limits_document()))
+    for drawn in (alone, silent):
+        assert drawn["rate"].gt(0).all()
+        assert drawn["bound"].isna().all()
+        assert drawn["bound_share"].isna().all()
+        assert (drawn["limit"] == "").all()
+
+
 def test_kernels_give_bits_per_genotype_and_the_worst_error(frame):
     drawn = tables.load("kernels").draw(frame)
     where = {"dataset": "cattle", "dtype": "f8", "threads": 1}
@@ -326,7 +389,7 @@ def test_text_of_a_document_cannot_break_the_page(tmp_path):
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known():
-    with pytest.raises(BenchError, match="no table 'product'; there are gblup, kernels"):
+    with pytest.raises(BenchError, match="no table 'product'; there are bounds, gblup, kernels"):
         tables.load("product")
 
 

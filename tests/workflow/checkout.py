@@ -30,6 +30,7 @@ TINY: dict[str, Any] = {
     "targets": ["scalar"],
     "timing": {"least": 3, "seconds": 0.001, "most": 3},
     "experiments": {
+        "limits": None,
         "products": {"datasets": ["sheep"], "dtypes": ["f8"], "threads": [1], "k": [1]},
         "scaling": None,
         "paired": None,

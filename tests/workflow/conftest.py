@@ -33,6 +33,7 @@ def finished(base: Path) -> Checkout:
         "tiny",
         kernels=["dense_blas", "decompress", "five_codes", "gpu_2bit"],
         experiments={
+            "limits": {"threads": [1]},
             "products": products,
             "scaling": {"datasets": ["tall"], "samples": [50]},
             "paired": {"datasets": ["tall"], "pairs": [["decompress", "dense_blas"]]},

@@ -38,7 +38,7 @@ def phases(checkout: Checkout) -> dict[str, Phase]:
     if shutil.which("g++") is None:
         pytest.skip("no g++ on this machine")
     products = {"datasets": ["sheep", "wheat"], "dtypes": ["f8"], "threads": [1], "k": [1]}
-    experiments = {"products": products, "scaling": None, "paired": None, "gblup": None}
+    experiments = {"limits": None, "products": products, "scaling": None, "paired": None, "gblup": None}
     offline = OFFLINE | {"XDG_CACHE_HOME": str(checkout.folder / "cache")}
     found = {}
 
@@ -182,7 +182,7 @@ def faulty(checkout: Checkout) -> tuple[dict[str, str], int, str]:
     with (checkout.folder / "config/datasets.yaml").open("a") as file:
         file.write(entries)
     products = {"datasets": ["sheep", *words], "dtypes": ["f8"], "threads": [1], "k": [1]}
-    experiments = {"products": products, "scaling": None, "paired": None, "gblup": None}
+    experiments = {"limits": None, "products": products, "scaling": None, "paired": None, "gblup": None}
     config = checkout.configure("own", kernels=["dense_blas"], experiments=experiments)
     status, output = checkout.run("--configfile", config)
     return words, status, output
@@ -204,7 +204,7 @@ def test_one_s_own_data_are_measured_beside_the_faulty(faulty, checkout):
 
 def test_one_s_own_data_go_end_to_end(checkout):
     gblup = {"datasets": ["sheep"], "repeats": 1}
-    experiments = {"products": None, "scaling": None, "paired": None, "gblup": gblup}
+    experiments = {"limits": None, "products": None, "scaling": None, "paired": None, "gblup": gblup}
     config = checkout.configure("gblup", kernels=["dense_blas"], experiments=experiments, tables=["gblup", "refused"])
     checkout.succeed("--configfile", config)
     table = checkout.table("gblup").query("status == 'ok'")

@@ -40,7 +40,7 @@ def test_a_run_without_the_profile_keeps_timed_jobs_alone_too(checkout, argument
     name = f"bare{len(arguments)}"
     products = {"datasets": ["sheep", "tall"], "dtypes": ["f8"], "threads": [1], "k": [1]}
     config = checkout.configure(
-        name, experiments={"products": products, "scaling": None, "paired": None, "gblup": None}
+        name, experiments={"limits": None, "products": products, "scaling": None, "paired": None, "gblup": None}
     )
     checkout.stamps.unlink(missing_ok=True)
     checkout.succeed("--configfile", config, *arguments, profile=False)

@@ -11,7 +11,7 @@ from checkout import wait_until, would_run
 
 PRODUCTS = {"datasets": ["sheep"], "dtypes": ["f8", "f4"], "threads": [1], "k": [1]}
 SCALING = {"datasets": ["sheep"], "samples": [9, 17], "k": [1]}
-EXPERIMENTS = {"products": PRODUCTS, "scaling": SCALING, "paired": None, "gblup": None}
+EXPERIMENTS = {"limits": None, "products": PRODUCTS, "scaling": SCALING, "paired": None, "gblup": None}
 KERNELS = ["dense_blas"]  # 4 timed sessions, nothing to compile but the limits
 
 

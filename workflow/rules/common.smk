@@ -59,6 +59,8 @@ MEMORY_OPTION = (
 
 def size_option(case):
     """n and m of a refused case, where the plan knows them."""
+    if "dataset" not in case:
+        return ""
     entry = CONFIG.datasets[case["dataset"]]
     return (
         f"--n {case.get('samples') or entry.n_samples} --m {entry.n_snps}"

@@ -1,7 +1,8 @@
 """Experiments. The folder is the registry: a module per experiment.
 
 A module `bench.experiments.<name>` defines
-    Stanza                  the keys it takes in the configuration (a bench.config.Stanza with `datasets`)
+    Stanza                  the keys it takes in the configuration (a bench.config.Stanza; `datasets`, where it
+                            takes any, names data sets)
     VERSION                 raised when what it computes changes: its cases then run again
     cases(stanza, config)   {id: case}
     run(case, files)        the result document of one case
@@ -19,17 +20,19 @@ from typing import Any
 
 from bench.errors import BenchError
 
+WITHOUT_DATA = ("limits",)  # whose cases have no data set; here, because loading a module may load numpy
+
 
 @dataclass(frozen=True)
 class Files:
     """What a job reads, as paths, and how much it may use.
 
-    build, against_build: build.json of the kernel and of a paired case's partner. reference: .npz that a
-    GBLUP reference writes and its solves read. timing: keywords of `measure.repeats`. memory: bytes that
-    may be used, None for what is free when the job starts.
+    dataset: manifest of the case's data set, if it has one. build, against_build: build.json of the kernel and
+    of a paired case's partner. reference: .npz that a GBLUP reference writes and its solves read. timing:
+    keywords of `measure.repeats`. memory: bytes that may be used, None for what is free when the job starts.
     """
 
-    dataset: Path
+    dataset: Path = Path()
     build: Path | None = None
     against_build: Path | None = None
     oracle: Path | None = None

@@ -26,7 +26,7 @@ from bench.plan import Case, expand, thread_counts, variants
 from bench.provenance import blas_in_use, collect_provenance
 from bench.record import Document, sha256_of
 
-VERSION = 1
+VERSION = 2
 DIRECTIONS = {"matmul": ("V", "ZV"), "rmatmul": ("U", "ZtU")}
 
 
@@ -116,6 +116,7 @@ def run(case: Case, files: Files) -> Document:
             time_limits(doc, case, files.limits)
             for k in case["k"]:
                 for direction in DIRECTIONS:
+                    add_work(doc, case, direction, k)
                     call = product(operator, oracle, direction, k, case["dtype"])
                     time_product(doc, call, direction, k, files.timing)
             time_limits(doc, case, files.limits)
@@ -190,6 +191,18 @@ def verify(doc: Document, operator: GenotypeOperator, oracle: Oracle, case: Case
                     f"relative error {error:.2g} (allowed {allowed:.0e})"
                 )
     return "; ".join(problems) or None
+
+
+def add_work(doc: Document, case: Case, direction: str, k: int) -> None:
+    """What the kernel says that one product takes, for the table of bounds."""
+    kernel = kernels.load(case["kernel"])
+    if kernel.work is None:
+        return
+    problem = Problem(doc.identity["n"], doc.identity["m"], k, case["dtype"], case["threads"])
+    for what, amount in kernel.work(problem, direction, case["target"]).items():
+        if what not in kernels.WORK:
+            raise ValueError(f"{kernel.name}: work {what!r} is not one of {', '.join(kernels.WORK)}")
+        doc.add(f"work_{what}", amount, "1", phase="work", direction=direction, k=k)
 
 
 def time_product(

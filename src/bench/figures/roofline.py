@@ -11,20 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.figures import style
-from bench.tables import _cells
+from bench.tables import _bounds, _cells
 
 TITLE = "Rate against the roofline"
 CAPTION = (
     "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a"
     " kernel stores and streams them: 4k for 2 bits a genotype, 5k for five codes, k/8 and k/4 for dense float64"
     " and float32. Along a line"
-    " k rises from left to right, written beside the fastest kernel on packed and on dense genotypes; "
+    " k rises from left to right, some of it written beside the fastest kernel on packed and on dense genotypes; "
     "filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak and of the read"
-    " bandwidth times the intensity, both measured in the same sessions at the same number of threads. A "
-    "kernel that looks sums up may lie above the FMA peak, and a matrix that a cache holds above the "
-    "bandwidth. Of each kernel the target with the least total time in the panel is drawn. A column per "
-    "dtype and number of threads, a row per data set."
+    " bandwidth times the intensity, both measured in the same sessions at the same number of threads. The"
+    " other ceilings are those of experiment limits: the highest rate that table lookups, or 8-bit products,"
+    " allow a kernel of the panel at any of its k, by what the kernel declares, and the slope of reading from"
+    " a cache that could hold the smallest of the matrices. A kernel that looks sums up may so lie above the "
+    "FMA peak, and a matrix that a cache holds above the bandwidth of the memory. Of each kernel the target "
+    "with the least total time in the panel is drawn. A column per dtype and number of threads, a row per "
+    "data set."
 )
+CEILINGS = {"lookup": ("table lookups", (0, (6, 2))), "int8": ("8-bit products", (0, (5, 2, 1, 2)))}
+FROM_CACHE = ("bandwidth of a cache", (0, (1, 1.5)))
 DENSE_FROM = 1.0  # bytes per genotype from which a kernel's matrix counts as dense, not packed
 
 
@@ -33,7 +38,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     cells = _cells.best_target(_cells.cells(frame, "products"))
     if cells.empty:
         return style.nothing(frame, "products", "no product was timed")
-    cells = cells.assign(intensity=_intensity(cells))
+    cells = cells.assign(intensity=_intensity(cells)).join(_bounds.bounds(frame, cells))
     datasets = cells["dataset"].unique()
     columns = cells[["dtype", "threads"]].drop_duplicates().sort_values(["dtype", "threads"], ascending=[False, True])
     with style.paper():
@@ -45,15 +50,14 @@ def draw(frame: pd.DataFrame) -> Figure:
                 ]
                 style.name_panel(at, f"{dataset}\n{style.DTYPES.get(dtype, dtype)}, {style.threads(threads)}")
                 _panel(at, here, xs=(cells["intensity"].min(), cells["intensity"].max()))
-        ceilings = cells[["fma_peak", "rate"]].max(axis=1) / 1e9
+        ceilings = cells[["fma_peak", "rate", *CEILINGS]].max(axis=1) / 1e9
         for at in axes.flat:
             style.log_axis(at, "x", cells["intensity"], pad=2)
             style.log_axis(at, "y", [*(cells["rate"] / 1e9), *ceilings], pad=1.8)
         for at in axes[-1]:
             at.set_xlabel("multiply-adds per byte")
         figure.supylabel("rate (10⁹ multiply-adds per second)", fontsize=8)
-        roof = Line2D([], [], color=style.GREY, lw=0.9, label="roof: bandwidth, FMA peak")
-        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(), roof])
+        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(), *_ceiling_handles(cells)])
     return figure
 
 
@@ -63,6 +67,19 @@ def _intensity(cells: pd.DataFrame) -> pd.Series:
     return work / cells["bytes_read"]
 
 
+def _ceiling_handles(cells: pd.DataFrame) -> list[Line2D]:
+    """A legend entry for each ceiling that a panel has."""
+    drawn = [CEILINGS[name] for name in CEILINGS if cells[name].notna().any()]
+    drawn += [FROM_CACHE] if (_from_cache(cells) > cells["read_peak"]).any() else []
+    lines = [("roof: bandwidth, FMA peak", "-"), *drawn]
+    return [Line2D([], [], color=style.GREY, lw=0.9, ls=dashes, label=label) for label, dashes in lines]
+
+
+def _from_cache(cells: pd.DataFrame) -> pd.Series:
+    """Bytes per second that the limit of reading a matrix of this size amounts to."""
+    return cells["read"] / cells["intensity"]
+
+
 def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
     if cells.empty:
         return
@@ -70,6 +87,13 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
     if np.isfinite(peak):
         x = np.geomspace(xs[0] / 4, xs[1] * 4, 200)
         at.plot(x, np.fmin(peak, bandwidth * x) / 1e9, color=style.GREY, lw=0.9, zorder=1)
+        cache = _from_cache(cells).max()
+        if cache > 1.2 * bandwidth:
+            x = np.geomspace(xs[0] / 4, peak / cache, 50)
+            at.plot(x, cache * x / 1e9, color=style.GREY, lw=0.9, ls=FROM_CACHE[1], zorder=1)
+    for name, (_, dashes) in CEILINGS.items():
+        for height in _heights(cells, name):
+            at.axhline(height / 1e9, color=style.GREY, lw=0.9, ls=dashes, zorder=1)
     for cell, dense in _named(cells):
         at.annotate(
             f"{cell.k}", (cell.intensity, cell.rate / 1e9), (5, -9) if dense else (-5, 2), textcoords="offset points",
@@ -86,11 +110,25 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
             )  # fmt: skip
 
 
+def _heights(cells: pd.DataFrame, resource: str) -> list[float]:
+    """The highest rate that a resource allows, per target; of targets within a tenth of each other the first."""
+    found: list[float] = []
+    for height in cells.groupby("target")[resource].max().dropna().sort_values(ascending=False):
+        if all(height < 0.9 * higher for higher in found):
+            found.append(height)
+    return found
+
+
 def _named(cells: pd.DataFrame) -> list[tuple[Any, bool]]:
-    """The cells whose k is written beside them, of the fastest kernel on packed and on dense (True) genotypes."""
+    """The cells whose k is written beside them, of the fastest kernel on packed and on dense (True) genotypes;
+    k a factor of 3 apart, so that they do not run into each other."""
     backward = cells[cells["direction"] == "rmatmul"]
     found = []
     for dense, kind in backward.groupby(backward["intensity"] <= backward["k"].astype(float) / DENSE_FROM):
         fastest = kind["kernel"].iloc[int(kind["rate"].argmax())]
-        found += [(cell, bool(dense)) for cell in kind[kind["kernel"] == fastest].itertuples()]
+        last = np.inf
+        for cell in kind[kind["kernel"] == fastest].sort_values("k", ascending=False).itertuples():
+            if 3 * int(cell.k) <= last:  # type: ignore[arg-type]
+                found.append((cell, bool(dense)))
+                last = int(cell.k)  # type: ignore[arg-type]
     return found

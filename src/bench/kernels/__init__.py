@@ -91,8 +91,8 @@ class Native:
     """How to compile a kernel: one shared library per target, all with the C ABI of gmk.h.
 
     source: file in the kernel's folder.
-    targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs
-    (-march=, -mtune= and -mprefer- are not).
+    targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs, but for its
+    spelling (CPU_FLAG_NAMES); -march=, -mtune= and -mprefer- are not.
     shares: other folders below kernels/ whose files the source includes; a change there rebuilds this kernel too.
     """
 
@@ -109,6 +109,11 @@ class Native:
 
 TOLERANCE = {"f4": 1e-4, "f8": 1e-12}  # of the largest entry; a wrong product is off by far more
 
+# What a product may use up, each with a measured limit (docs/limits.md): floating-point multiply-adds, lookups of
+# table entries as wide as 1 to 12 doubles, 8-bit multiply-adds, bytes of the stored matrix read.
+LOOKUP_COLUMNS = (1, 2, 4, 8, 12)
+WORK = ("fma", *(f"lookups{columns}" for columns in LOOKUP_COLUMNS), "int8", "bytes")
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -119,6 +124,8 @@ class Kernel:
     bytes_needed: Problem → bytes of the prepared matrix and its work space, the .bed pages that it
     reads included, vectors (`Problem.vector_bytes`) not.
     bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline.
+    work: (Problem, direction, target) → {one of WORK: how much of it a product with k columns takes}, for the
+    table of bounds. What the algorithm cannot do without: building tables, recoding and sums are left out.
     tolerance: (dtype, target) → the largest error, relative to the largest entry, that a product of normal deviates
     may have; None: `TOLERANCE` of the dtype.
     targets: the builds or libraries that a non-native kernel can run on.
@@ -132,6 +139,7 @@ class Kernel:
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f8",)
     bytes_read: Callable[[Problem], float] = lambda problem: problem.packed_bytes
+    work: Callable[[Problem, str, str], dict[str, float]] | None = None
     tolerance: Callable[[str, str], float] | None = None
     gpu: bool = False
     requires: Callable[[str], str | None] = lambda target: None

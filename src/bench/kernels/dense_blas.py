@@ -152,6 +152,11 @@ def bytes_needed(problem: Problem) -> int:
     return problem.packed_bytes + (n * m + min(BLOCK, m) * (n + 4)) * problem.itemsize
 
 
+def work(problem: Problem, direction: str, target: str) -> dict[str, float]:
+    genotypes = float(problem.n) * problem.m
+    return {"fma": genotypes * problem.k, "bytes": genotypes * problem.itemsize}
+
+
 KERNEL = Kernel(
     name="dense_blas",
     open="bench.kernels.dense_blas:DenseBlas",
@@ -159,6 +164,7 @@ KERNEL = Kernel(
     dtypes=("f4", "f8"),
     bytes_needed=bytes_needed,
     bytes_read=lambda problem: problem.n * problem.m * problem.itemsize,
+    work=work,
     requires=requires,
     summary="dosages as floating-point numbers in memory, multiplied by a BLAS",
 )

@@ -95,6 +95,13 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rate_matmul": ("Z V (G/s)", _number),
     "rate_rmatmul": ("Z′U (G/s)", _number),
     "against_rate": ("its rate (G/s)", _number),
+    "fma_bound": ("by multiply-adds", _number),
+    "lookup_bound": ("by lookups", _number),
+    "int8_bound": ("by 8-bit products", _number),
+    "read_bound": ("by reading", _number),
+    "bound": ("bound (G/s)", _number),
+    "limit": ("what binds", _plain),
+    "bound_share": ("of the bound", _percent),
     "fma_share": ("of FMA peak", _percent),
     "against_fma_share": ("its share", _percent),
     "read_share": ("of bandwidth", _percent),
@@ -127,7 +134,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 LONG = {"reason", "note"}
 TEXT = {"dataset", "datasets", "experiment", "kernel", "target", "targets", "against", "against_target", "dtype",
-        "dtypes", "direction", "trait", "relationship", "status"}  # fmt: skip
+        "dtypes", "direction", "trait", "relationship", "status", "limit"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:

@@ -6,10 +6,12 @@ The matrix is stored twice, 0.4 bytes a genotype. A zero dosage skips its input:
 0 times NaN or infinity counts as 0, so only rows that carry the allele become NaN or infinite.
 """
 
-from bench.kernels import Kernel, Native, Problem
+from bench.kernels import LOOKUP_COLUMNS, Kernel, Native, Problem
 
+FIVE = 5  # genotypes of a code, a byte
 WORD = 40  # genotypes of eight consecutive codes, stored as one 64-bit word
 ROWS, TABLES = 4096, 8 * 243  # accumulators of a row block and table entries, of one thread
+LINE = 64  # bytes of a table entry of most sweeps
 COLUMN_BYTES = 96  # the widest table entry
 
 
@@ -18,6 +20,21 @@ def bytes_needed(problem: Problem) -> int:
     n, m = problem.n, problem.m
     words = n * -(-m // WORD) + m * -(-n // WORD)
     return problem.packed_bytes + 8 * words + problem.threads * (ROWS + TABLES + WORD) * COLUMN_BYTES
+
+
+def sweeps(k: int, itemsize: int) -> list[int]:
+    """The widths of the table entries, in doubles, of the sweeps that five_codes.cc takes k columns in."""
+    columns = [min(rest, LINE // itemsize) for rest in range(k, 0, -LINE // itemsize)]
+    if len(columns) > 1 and 2 * columns[-1] * itemsize <= LINE:  # 9 to 12 columns in float64 are one sweep
+        columns[-2:] = [sum(columns[-2:])]
+    return [next(width for width in LOOKUP_COLUMNS if c * itemsize <= 8 * width) for c in columns]
+
+
+def work(problem: Problem, direction: str, target: str) -> dict[str, float]:
+    """A lookup for five genotypes and an addition of its columns; each sweep reads the codes again."""
+    codes = problem.n * problem.m / FIVE
+    widths = sweeps(problem.k, problem.itemsize)
+    return {"bytes": codes * len(widths)} | {f"lookups{w}": codes * widths.count(w) for w in sorted(set(widths))}
 
 
 KERNEL = Kernel(
@@ -42,7 +59,8 @@ KERNEL = Kernel(
     ),
     dtypes=("f4", "f8"),
     bytes_needed=bytes_needed,
-    bytes_read=lambda problem: problem.n * problem.m / 5,
+    bytes_read=lambda problem: problem.n * problem.m / FIVE,
+    work=work,
     cite="doi:10.3389/fgene.2023.1220408",
     summary="five genotypes a byte, 243-entry tables of partial sums, one copy for each direction",
 )

@@ -19,11 +19,16 @@ def bytes_needed(problem: Problem) -> int:
     return problem.packed_bytes + (padded * problem.k + problem.threads * each) * problem.itemsize
 
 
+def work(problem: Problem, direction: str, target: str) -> dict[str, float]:
+    return {"fma": float(problem.n) * problem.m * problem.k, "bytes": problem.packed_bytes}
+
+
 KERNEL = Kernel(
     name="numba_unpack",
     open="bench.kernels.numba_unpack.matrix:NumbaMatrix",
     targets=("numba",),
     dtypes=("f4", "f8"),
     bytes_needed=bytes_needed,
+    work=work,
     summary="numba loops over the packed bytes; portable, no second copy",
 )
