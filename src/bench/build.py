@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import kernels
+from bench import PACKAGE, kernels
 from bench.errors import BenchError
 from bench.kernels import Native
 from bench.record import atomic_path, read_json, sha256_of, write_json, write_text
@@ -22,6 +22,15 @@ LIMITS = Native(
         "avx512": ("-O3", "-mavx512f", "-mfma", "-mprefer-vector-width=512"),
     },
 )
+GRAM = Native(
+    source="kernels/_gram/gram.cc",
+    targets={
+        "scalar": ("-O2",),
+        "avx2": ("-O3", "-mavx2"),
+        "avx512": ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi", "-mprefer-vector-width=512"),
+    },
+)
+OTHERS = {"limits": LIMITS, "gram": GRAM}  # libraries that are no kernels; their sources lie below the package
 
 
 @dataclass(frozen=True)
@@ -55,24 +64,24 @@ class Build:
 
 
 def sources(name: str) -> list[str]:
-    """The files that the library of kernel `name` (or "limits") is compiled from."""
-    if name == "limits":
-        return [str(Path(__file__).parent / "limits.cc")]
+    """The files that the library of kernel `name`, or of one of OTHERS, is compiled from."""
+    if name in OTHERS:
+        return [str(PACKAGE / OTHERS[name].source)]
     return [*kernels.sources(name), str(kernels.ABI)]
 
 
 def build(name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()) -> Build:
-    """Compile kernel `name` (or "limits") for `target` into `folder`, with a build.json and a build.log.
+    """Compile kernel `name`, or one of OTHERS, for `target` into `folder`, with a build.json and a build.log.
 
     flags: appended to the target's own. A missing or failing compiler gives status "refused" with the
     reason in words: the kernel's rows carry it, and the rest of a run goes on.
     """
-    native = LIMITS if name == "limits" else kernels.load(name).native
+    native = OTHERS.get(name) or kernels.load(name).native
     if native is None:
         raise BenchError(f"kernel {name} is not native: there is nothing to compile")
     if target not in native.targets:
         raise BenchError(f"{name} has no target {target!r}; it has {', '.join(native.targets)}")
-    source = Path(__file__).parent / "limits.cc" if name == "limits" else kernels.HERE / name / native.source
+    source = (PACKAGE if name in OTHERS else kernels.HERE / name) / native.source
     options = (*ALWAYS, *native.targets[target], f"-I{kernels.HERE}", *flags)
     shown = " ".join(o for o in options if not o.startswith("-I"))
     made = _compile(name, target, folder, compiler, source, options, shown, sha256_of(sources(name)))

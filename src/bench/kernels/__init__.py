@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ABI = HERE / "gmk.h"
+# Where /proc/cpuinfo spells a feature otherwise than the compiler's -m option.
+CPUINFO = {
+    "avx512vnni": "avx512_vnni",
+    "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avx512vbmi2": "avx512_vbmi2",
+    "avx512bitalg": "avx512_bitalg",
+    "avxvnni": "avx_vnni",
+    "sse4.1": "sse4_1",
+    "sse4.2": "sse4_2",
+}
 
 
 class GenotypeOperator(Protocol):
@@ -84,7 +94,7 @@ class Native:
     def cpu_flags(self, target: str) -> tuple[str, ...]:
         """The CPU features, as /proc/cpuinfo spells them, that `target` needs."""
         options = [f[2:] for f in self.targets[target] if f.startswith("-m")]
-        return tuple(o for o in options if not o.startswith(("arch=", "tune=", "prefer-")))
+        return tuple(CPUINFO.get(o, o) for o in options if not o.startswith(("arch=", "tune=", "prefer-")))
 
 
 @dataclass(frozen=True)
