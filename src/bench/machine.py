@@ -158,19 +158,24 @@ class Limits:
         return [buffer.nbytes / once(read).wall for _ in range(tries)]
 
 
-def runnable_limits() -> list[str]:
-    """The targets of limits.cc that this machine runs, the widest vectors last."""
-    from bench.build import LIMITS
+def runnable(name: str) -> list[str]:
+    """The targets of a library that is no kernel ("limits", "gram") that this machine runs, the widest last."""
+    from bench.build import OTHERS
 
-    flags = this_machine().cpu_flags
-    return [target for target in LIMITS.targets if all(f in flags for f in LIMITS.cpu_flags(target))]
+    native, flags = OTHERS[name], this_machine().cpu_flags
+    return [target for target in native.targets if all(f in flags for f in native.cpu_flags(target))]
+
+
+def best_target(name: str) -> str:
+    """The last of them: each has a target that every machine runs."""
+    return runnable(name)[-1]
 
 
 def best_limits(folder: Path) -> Limits | None:
     """The limits library with the widest vectors that this machine runs, of those built in `folder`."""
     from bench.build import Build
 
-    for target in reversed(runnable_limits()):
+    for target in reversed(runnable("limits")):
         description = folder / target / "build.json"
         if not description.exists():
             continue

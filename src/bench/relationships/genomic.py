@@ -208,9 +208,9 @@ def dense_grm(
             Z = packed.dosages(snps)[rows].astype("f4", order="F")
             weighted += Z @ coding.centre[snps]
             if library is None:
-                _add_lower_product(G, Z)
+                add_lower_product(G, Z)
         else:
-            _add_lower_product(G, coding.block(packed, snps, rows))
+            add_lower_product(G, coding.block(packed, snps, rows))
     total = float(coding.centre @ coding.centre)
     for start in range(0, n, PANEL):
         stop = min(start + PANEL, n)
@@ -229,7 +229,7 @@ def dense_grm_bytes(n_samples: int) -> int:
     return 8 * n_samples * n_samples + 3 * BLOCK_BYTES + 12 * PANEL * n_samples
 
 
-def _add_lower_product(G: np.ndarray, W: np.ndarray) -> None:
+def add_lower_product(G: np.ndarray, W: np.ndarray) -> None:
     """G += WW' in the panels on and below the diagonal."""
     for start in range(0, len(G), PANEL):
         stop = min(start + PANEL, len(G))

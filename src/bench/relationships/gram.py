@@ -70,7 +70,7 @@ def gram_bytes(n_samples: int, dtype: str = "i4", *, in_file: bool = False) -> i
     """The most memory that `gram` allocates: the matrix, unless it is in a file, a tile, the codes of its sides."""
     side = min(TILE, -(-n_samples // 256) * 256)
     whole = 0 if in_file else np.dtype(dtype).itemsize * n_samples**2
-    return whole + 4 * side * side + 2 * side * (CODES + 4) + (1 << 20)
+    return whole + 9 * side * side + 2 * side * (CODES + 4) + (1 << 20)
 
 
 def _bind(library: Path) -> ct.CDLL:
@@ -91,6 +91,7 @@ def _fill(G: np.ndarray, packed: PackedGenotypes, lib: ct.CDLL, threads: int) ->
     """Compute the tiles on and below the diagonal; each is written to both its places."""
     n, m = packed.shape
     codes = packed.codes if packed.codes.strides[1] == 1 else np.ascontiguousarray(packed.codes)
+    lower = np.tri(min(TILE, n), dtype=bool)
     scratch = np.empty((min(TILE, n), min(TILE, n)), np.int32)
     for row in range(0, n, TILE):
         rows = min(TILE, n - row)
@@ -105,7 +106,7 @@ def _fill(G: np.ndarray, packed: PackedGenotypes, lib: ct.CDLL, threads: int) ->
             # fmt: on
             tile = scratch[:rows, :columns]
             if row == column:
-                tile = np.tril(tile) + np.tril(tile, -1).T
+                tile = np.where(lower[:rows, :rows], tile, tile.T)
             G[row : row + rows, column : column + columns] = tile
             if row != column:
                 G[column : column + columns, row : row + rows] = tile.T
