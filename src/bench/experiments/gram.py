@@ -152,7 +152,7 @@ def _product(
         return lambda: _float32(packed)
     made: list[np.ndarray] = []
     doc.add("prepare_time", measure.once(lambda: made.append(_dense(packed))).wall, "s", phase="prepare")
-    dsyrk = get_blas_funcs("syrk", made)
+    (dsyrk,) = get_blas_funcs(("syrk",), made)
     return lambda: dsyrk(1.0, made[0], lower=1)
 
 
