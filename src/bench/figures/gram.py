@@ -25,7 +25,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     found, shown = table.timed(frame), table.draw(frame)
     if found.empty:
         return style.nothing(frame, "gram", "no method was timed")
-    datasets, threads = found["dataset"].unique(), sorted(found["threads"].unique())
+    datasets, threads = shown["dataset"].unique(), sorted(shown["threads"].unique())
     bars = found.groupby(["dataset", "threads"]).size().max()
     with style.paper():
         figure, axes = style.panels(len(datasets), len(threads), row_height=0.55 + 0.22 * bars, extra=0.2)
