@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import kernels
+from bench import PACKAGE, kernels
 from bench.errors import BenchError
 from bench.kernels import Native
 from bench.machine import this_machine
@@ -32,7 +32,16 @@ MISSING = Native(
     source="kernels/_missing/missing.cc",
     targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2), "avx512": ("-O3", *kernels.AVX512)},
 )
-OTHERS = {"limits": LIMITS, "missing": MISSING}  # libraries that are no kernels; their sources lie below the package
+GRAM = Native(
+    source="kernels/_gram/gram.cc",
+    targets={
+        "scalar": ("-O2",),
+        "avx2": ("-O3", "-mavx2"),
+        "avx512": ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi", "-mprefer-vector-width=512"),
+    },
+)
+# Libraries that are no kernels; their sources lie below the package.
+OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM}
 
 
 @dataclass(frozen=True)

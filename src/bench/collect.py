@@ -21,6 +21,7 @@ IDENTITY = {
     "samples": "Int64",
     "kernel": "string",
     "target": "string",
+    "method": "string",  # of X X'
     "against": "string",  # "kernel/target" of the other half of a pair
     "dtype": "string",
     "threads": "Int64",

@@ -117,5 +117,5 @@ def _hangs_on(document: Path, datasets: set[str], libraries: set[str]) -> bool:
     except BenchError:
         return False
     case = found["identity"]
-    used = {f"{case.get('kernel')}/{case.get('target')}", case.get("against")}
+    used = {f"{case.get('kernel') or case.get('method')}/{case.get('target')}", case.get("against")}
     return found["status"] == "refused" and (case["dataset"] in datasets or bool(used & libraries))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from bench.build import Build
 
+from bench.memory import cgroup
+from bench.memory import memory_available as memory_available
+from bench.memory import memory_limit as memory_limit
+
 USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the page cache's
 
 
@@ -63,48 +67,14 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def memory_limit() -> int:
-    """The machine's memory, or the limit of this process's cgroup (a container, a Slurm job) if smaller."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in ("memory.max", "memory.limit_in_bytes"):
-        limits += [int(text) for text in _cgroup(name) if text.isdigit()]
-    return min(limits)
-
-
 def _core_count() -> int:
     """Cores that this process may use: by affinity, and by the CPU quota of its cgroup, rounded up."""
     counts = [len(os.sched_getaffinity(0))]
-    for text in _cgroup("cpu.max"):
+    for text in cgroup("cpu.max"):
         quota, _, period = text.partition(" ")
         if quota.isdigit() and period.isdigit():
             counts.append(-(-int(quota) // int(period)))
     return max(1, min(counts))
-
-
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-
-
-def _cgroup(name: str) -> list[str]:
-    """What file `name` says in this process's cgroup and in those above it, for cgroup versions 1 and 2."""
-    own = OWN_CGROUPS
-    found = []
-    for line in own.read_text().splitlines() if own.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        root = CGROUPS / controllers
-        for folder in [root / path.lstrip("/"), *(root / path.lstrip("/")).parents]:
-            if not folder.is_relative_to(root):
-                break
-            if (file := folder / name).is_file():
-                found.append(file.read_text().strip())
-    return found
-
-
-def memory_available() -> int:
-    """Bytes that new allocations can take now without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return min(int(line.split()[1]) * 1024, memory_limit())
-    return memory_limit()
 
 
 def _gpus() -> tuple[tuple[str, ...], str]:
@@ -263,19 +233,24 @@ def _timed(work: Callable[[int], int], iterations: int, tries: int) -> list[floa
     return rates
 
 
-def runnable_limits() -> list[str]:
-    """The targets of limits.cc that this machine runs, the widest vectors last."""
-    from bench.build import LIMITS
+def runnable(name: str) -> list[str]:
+    """The targets of a library that is no kernel ("limits", "gram") that this machine runs, the widest last."""
+    from bench.build import OTHERS
 
-    flags = this_machine().cpu_flags
-    return [target for target in LIMITS.targets if all(f in flags for f in LIMITS.cpu_flags(target))]
+    native, flags = OTHERS[name], this_machine().cpu_flags
+    return [target for target in native.targets if all(f in flags for f in native.cpu_flags(target))]
+
+
+def best_target(name: str) -> str:
+    """The last of them: each has a target that every machine runs."""
+    return runnable(name)[-1]
 
 
 def built_limits(folder: Path) -> list[Build]:
     """The builds of limits.cc in `folder` that this machine runs, the widest vectors last."""
     from bench.build import Build
 
-    files = [folder / target / "build.json" for target in runnable_limits()]
+    files = [folder / target / "build.json" for target in runnable("limits")]
     return [build for file in files if file.exists() and (build := Build.read(file)).library]
 
 

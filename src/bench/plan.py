@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from bench.config import Config
 
 Case = dict[str, Any]
-SLUG_KEYS = ("dataset", "samples", "trait", "relationship", "kernel", "target", "against", "dtype", "threads")
+SLUG_KEYS = (
+    "dataset",
+    "samples",
+    "trait",
+    "relationship",
+    "kernel",
+    "method",
+    "target",
+    "against",
+    "dtype",
+    "threads",
+)
 
 
 def case_id(case: Case) -> str:

@@ -112,6 +112,26 @@ def paired_document(ratio: float = 4.0) -> Document:
     return doc
 
 
+GRAM_SECONDS = {
+    ("gram", "avx512"): 0.5,
+    ("dsyrk", "scipy"): 8.0,
+    ("float32", "numpy"): 6.0,
+    ("plink2", "plink2"): 10.0,
+}
+
+
+def gram_document(dataset: str, method: str, target: str, threads: int = 1) -> Document:
+    n, m = SIZES[dataset]
+    identity = {"experiment": "gram", "dataset": dataset, "n": n, "m": m, "method": method, "target": target}
+    doc = Document(identity | {"threads": threads}, PROVENANCE)
+    doc.add("bytes_needed", 2e9, "B", phase="memory")
+    doc.add("peak_rss", 1e9, "B", phase="memory")
+    for repeat, wobble in enumerate(WOBBLE):
+        seconds = GRAM_SECONDS[method, target] * wobble / threads
+        doc.add("gram_time", seconds, "s", phase="gram", repeat=repeat)
+    return doc
+
+
 def reference_document(dataset: str, trait: str, ability: float) -> Document:
     n, m = SIZES[dataset]
     identity = {"experiment": "gblup", "dataset": dataset, "n": n, "m": m, "trait": trait}
@@ -203,6 +223,7 @@ def documents() -> dict[str, Document]:
     ]
     docs += [refused_document(d, "gpu_2bit", t, dtype) for d in SIZES for t in ("sm_80", "sm_90") for dtype in PEAK]
     docs += [wrong_document(), paired_document(), limits_document()]
+    docs += [gram_document(d, *which, threads) for d in SIZES for which in GRAM_SECONDS for threads in (1, 2)]
     traits = (("cattle", "yield", 0.42), ("cattle", "fat", 0.35), ("pigs", "gain", 0.28))
     docs += [reference_document(*trait) for trait in traits]
     docs += [solve_document(d, trait, *kernel) for d, trait, _ in traits for kernel in SHARE]

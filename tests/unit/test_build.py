@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench import kernels
-from bench.build import LIMITS, Build, build, sources
+from bench.build import LIMITS, OTHERS, Build, build, sources
 from bench.errors import BenchError
+from bench.kernels import Native
 from bench.record import read_json, sha256_of
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ on this machine")
@@ -133,9 +134,9 @@ def test_a_kernel_that_does_not_exist_is_an_error():
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", [n for n in kernels.names() if kernels.load(n).native])
-def test_every_native_kernel_compiles_without_a_warning_in_every_target(tmp_path, name):
-    for target in kernels.load(name).native.targets:
+@pytest.mark.parametrize("name", [*OTHERS, *(n for n in kernels.names() if kernels.load(n).native)])
+def test_every_native_library_compiles_without_a_warning_in_every_target(tmp_path, name):
+    for target in (OTHERS.get(name) or kernels.load(name).native).targets:
         made = build(name, target, tmp_path / target)
         assert made.status == "ok", made.reason
         assert "warning" not in (tmp_path / target / "build.log").read_text()
@@ -152,5 +153,7 @@ def test_cpu_flags_of_a_target_are_its_machine_options():
     assert LIMITS.cpu_flags("avx512") == ("avx512f", "avx512bw", "fma", "bmi2")
 
 
-def test_cpu_flags_are_spelled_as_the_kernel_spells_them():
-    assert LIMITS.cpu_flags("avx512vnni")[0] == "avx512_vnni"
+def test_cpu_flags_are_spelt_as_the_kernel_of_the_system_does():
+    flags = ("-mavx512vpopcntdq", "-mavx512vnni", "-mavx512vbmi", "-mprefer-vector-width=512", "-msse4.2")
+    native = Native("x.cc", {"wide": flags})
+    assert native.cpu_flags("wide") == ("avx512_vpopcntdq", "avx512_vnni", "avx512vbmi", "sse4_2")

@@ -207,7 +207,7 @@ def test_kernels_have_distinct_looks_and_new_ones_keep_theirs():
 
 
 def test_an_unknown_figure_is_an_error_that_lists_the_known():
-    with pytest.raises(BenchError, match="no figure 'roof'; there are convergence, prediction"):
+    with pytest.raises(BenchError, match="no figure 'roof'; there are convergence, gram, prediction"):
         figures.load("roof")
 
 
@@ -243,3 +243,12 @@ def test_importing_a_figure_imports_neither_kernels_nor_the_clock():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_gram_draws_a_bar_of_the_rate_per_method_and_says_the_ratio(frame):
+    figure = figures.load("gram").draw(frame)
+    at = figure.axes[0]  # cattle, 1 thread
+    n, m = synthetic.SIZES["cattle"]
+    widths = sorted(patch.get_width() for patch in at.patches)
+    assert widths == pytest.approx(sorted(n * (n + 1) / 2 * m / s / 1e9 for s in synthetic.GRAM_SECONDS.values()))
+    assert {"16×", "1×", "0.8×"} <= {t.get_text() for t in at.texts}

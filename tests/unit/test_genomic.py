@@ -1,11 +1,15 @@
 """Relationships against dense numpy arithmetic on unpacked dosages."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from bench.build import build
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.relationships import genomic
@@ -117,6 +121,37 @@ def test_dense_grm_over_many_blocks_and_panels_is_symmetric_and_the_same(monkeyp
     np.testing.assert_allclose(tiled, at_once, atol=1e-14)
     np.testing.assert_array_equal(tiled, tiled.T)
     np.testing.assert_array_equal(missing_dense(packed), packed.dosages() == -1)
+
+
+@pytest.fixture(scope="module")
+def gram_library(tmp_path_factory) -> Path:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ on this machine")
+    library = build("gram", "scalar", tmp_path_factory.mktemp("gram")).library
+    assert library is not None
+    return library
+
+
+@pytest.mark.parametrize("relationship", RELATIONSHIPS)
+@pytest.mark.parametrize("missing", [0.0, 0.15])
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 30), np.array([2, 30, 7, 8])], ids=str)
+def test_dense_grm_through_the_compiled_gram_is_that_of_brute_force(gram_library, relationship, missing, rows):
+    dosages = draw(missing=missing)
+    packed = PackedGenotypes.from_dosages(dosages)
+    coding = RELATIONSHIPS[relationship](packed)
+    W, divisor = imputed(dosages, relationship)
+    for threads in (1, 2):
+        found = dense_grm(packed, coding, rows, library=gram_library, threads=threads)
+        np.testing.assert_allclose(found, W[rows] @ W[rows].T / divisor, atol=1e-13)
+        np.testing.assert_array_equal(found, found.T)
+
+
+def test_dense_grm_with_and_without_the_compiled_gram_is_the_same_to_the_last_bit(gram_library, monkeypatch):
+    packed = PackedGenotypes.from_dosages(draw(n=61, m=333))
+    coding = RELATIONSHIPS["vanraden1"](packed)
+    monkeypatch.setattr(genomic, "PANEL", 16)
+    found = dense_grm(packed, coding, library=gram_library)
+    np.testing.assert_array_equal(found, dense_grm(packed, coding))
 
 
 def missing_dense(packed):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import kernels, machine
+from bench import kernels, machine, memory
 from bench.build import LIMITS, build
 from bench.errors import BenchError
 from bench.inventory import describe, kernel_lines, to_text
@@ -83,8 +83,8 @@ def cgroups(tmp_path, monkeypatch):
     """Write a file of a cgroup; this process is in /jobs/7, of version 2 and of version 1's memory and cpu."""
     own = tmp_path / "own"
     own.write_text("4:memory:/jobs/7\n3:cpu,cpuacct:/jobs/7\n0::/jobs/7\n")
-    monkeypatch.setattr(machine, "OWN_CGROUPS", own)
-    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", own)
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
 
     def write(path, text):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

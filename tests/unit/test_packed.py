@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.errors import BenchError
+from bench.genotypes import packed as packed_module
 from bench.genotypes.packed import HEADER, PackedGenotypes, concatenate_beds, pack_dosages, write_bed
 
 dosage_matrices = hnp.arrays(
@@ -162,3 +163,12 @@ def test_a_corrupted_bed_is_an_error_or_valid_dosages(tmp_path_factory, data):
     else:
         assert packed.code_counts().sum() == 60
         assert np.isin(packed.dosages(), (-1, 0, 1, 2)).all()
+
+
+def test_taking_individuals_copies_them_in_their_order(monkeypatch):
+    dosages = np.random.default_rng(3).integers(-1, 3, (23, 57)).astype(np.int8)
+    rows = np.array([22, 0, 7, 7, 5])
+    monkeypatch.setattr(packed_module, "BLOCK_BYTES", 23 * 8 * 10)
+    taken = PackedGenotypes.from_dosages(dosages).take(rows)
+    assert taken.shape == (5, 57)
+    np.testing.assert_array_equal(taken.dosages(), dosages[rows])

@@ -389,7 +389,7 @@ def test_text_of_a_document_cannot_break_the_page(tmp_path):
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known():
-    with pytest.raises(BenchError, match="no table 'product'; there are bounds, gblup, kernels"):
+    with pytest.raises(BenchError, match="no table 'product'; there are bounds, gblup, gram, kernels"):
         tables.load("product")
 
 
@@ -398,3 +398,22 @@ def test_sources_of_a_table_exist_and_hold_its_module():
         found = tables.sources(name)
         assert any(file.endswith(f"tables/{name}.py") for file in found)
         assert any(file.endswith("statistics.py") for file in found)
+
+
+def test_gram_gives_the_rate_of_half_the_square_and_the_ratio_to_dsyrk(frame):
+    drawn = tables.load("gram").draw(frame)
+    assert len(drawn) == 2 * 2 * len(synthetic.GRAM_SECONDS)
+    row = at(drawn, dataset="pigs", threads=2, method="gram")
+    n, m = synthetic.SIZES["pigs"]
+    assert row["time_s"] == pytest.approx(0.25)
+    assert row["rate"] == pytest.approx(n * (n + 1) / 2 * m / 0.25 / 1e9)
+    assert row["dsyrk_speedup"] == pytest.approx(16.0)
+    assert row["dsyrk_speedup_low"] < 16 < row["dsyrk_speedup_high"]
+    assert row["peak_rss"] == 1e9
+    assert at(drawn, dataset="pigs", threads=2, method="dsyrk")["dsyrk_speedup"] == 1.0
+
+
+def test_gram_without_dsyrk_has_no_ratio(tmp_path):
+    drawn = tables.load("gram").draw(measurements(tmp_path, synthetic.gram_document("pigs", "plink2", "plink2")))
+    assert drawn["dsyrk_speedup"].isna().all()
+    assert drawn["rate"].gt(0).all()

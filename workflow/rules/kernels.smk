@@ -1,6 +1,6 @@
 # Native kernels, and the limits of the machine: one shared library per target, described by its build.json.
 from bench.build import sources
-from bench.machine import runnable_limits
+from bench import machine
 
 
 rule build:
@@ -21,5 +21,7 @@ rule build:
 
 # Of the limits only what this machine runs: a session takes the widest.
 LIMIT_BUILDS = expand(
-    f"{RESULTS}/build/limits/{{target}}/build.json", target=runnable_limits()
+    f"{RESULTS}/build/limits/{{target}}/build.json", target=machine.runnable("limits")
 )
+# The library of dense relationship matrices, in the build that this machine runs best.
+GRAM_BUILD = f"{RESULTS}/build/gram/{machine.best_target('gram')}/build.json"

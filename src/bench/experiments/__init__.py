@@ -27,9 +27,10 @@ WITHOUT_DATA = ("limits",)  # whose cases have no data set; here, because loadin
 class Files:
     """What a job reads, as paths, and how much it may use.
 
-    dataset: manifest of the case's data set, if it has one. build, against_build: build.json of the kernel and
-    of a paired case's partner. reference: .npz that a GBLUP reference writes and its solves read. timing:
-    keywords of `measure.repeats`. memory: bytes that may be used, None for what is free when the job starts.
+    dataset: manifest of the case's data set, if it has one. build, against_build: build.json of the kernel (of
+    gram, where X X' is computed) and of a paired case's partner. reference: .npz that a GBLUP reference writes and
+    its solves read. timing: keywords of `measure.repeats`. memory: bytes that may be used, None for what is free
+    when the job starts.
     """
 
     dataset: Path = Path()

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from bench import config, experiments, kernels, measure
-from bench.build import installed
+from bench.build import Build, installed
 from bench.errors import BenchError
 from bench.experiments import Files, products
 from bench.genotypes.dataset import Dataset
@@ -41,7 +41,7 @@ from bench.relationships.missing import missing_calls
 from bench.solvers.operator import Dense
 from bench.solvers.pcg import Solution
 
-VERSION = 1
+VERSION = 2
 EBV_TOLERANCE = 1e-8  # of the largest EBV; a solve that differs by more is wrong
 FOLD_SEED = 20_251
 # Traits of the public data that are analysed where the configuration names none.
@@ -236,28 +236,32 @@ def run_reference(case: Case, files: Files, out: Path, *, clock: Clock = CLOCK) 
     What cannot be done is a row with its reason; what fails altogether, a refused document.
     """
     data, options = Dataset.read(files.dataset), ReferenceOptions(**case["options"])
-    doc = Document(
-        identity=experiments.identity(case),
-        provenance=collect_provenance(version=VERSION, dataset_hash=data.bed_sha256),
-    )
+    build = products.read_build(files.build)  # of gram: where it could not be compiled, numpy multiplies
+    told = products.code_provenance("gram", build) if build else {}
+    provenance = collect_provenance(version=VERSION, dataset_hash=data.bed_sha256, **told)
+    doc = Document(identity=experiments.identity(case), provenance=provenance)
     reason = data.reason or "the data set was refused" if data.status != "ok" else None
     if reason is None:
         doc.identity |= {"n": data.n_samples, "m": data.n_snps, "missing_rate": data.missing_rate}
         doc.identity |= {"seed": data.source.get("seed")}
         reason = _too_large(data.n_samples, options, files.memory)
-    reference = Reference.refused(reason) if reason else _attempt(doc, case, data, options, clock)
+    reference = Reference.refused(reason) if reason else _attempt(doc, case, data, options, build, clock)
     if reference.reason:
         doc.refuse(reference.reason)
     reference.write(out)
     return doc
 
 
-def _attempt(doc: Document, case: Case, data: Dataset, options: ReferenceOptions, clock: Clock) -> Reference:
+def _attempt(
+    doc: Document, case: Case, data: Dataset, options: ReferenceOptions, build: Build | None, clock: Clock
+) -> Reference:
     """The reference, or why its data do not allow one."""
     try:
         packed, records = data.packed(), _records(data, case["trait"])
         with measure.exclusive():
-            reference = _solve_exactly(Session(doc, case, data, packed, records, clock), options)
+            reference = _solve_exactly(
+                Session(doc, case, data, packed, records, clock), options, build and build.library
+            )
     except BenchError as error:
         return Reference.refused(str(error))
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
@@ -280,13 +284,14 @@ def _records(dataset: Dataset, trait: str) -> Records:
     return Records.of(table[trait].to_numpy(float), name=f"{dataset.name}, trait {trait}")
 
 
-def _solve_exactly(s: Session, options: ReferenceOptions) -> Reference:
+def _solve_exactly(s: Session, options: ReferenceOptions, library: Path | None) -> Reference:
     """G is used up step by step: first what needs it whole, last the factor that overwrites it."""
     records = s.records
     coding = s.timed("coding_time", "grm", lambda: RELATIONSHIPS[s.case["relationship"]](s.packed))
     everybody = records.complete or s.packed.n_samples <= options.inverse_max_n
     rows = slice(None) if everybody else records.index
-    G = s.timed("grm_time", "grm", lambda: dense_grm(s.packed, coding, rows))
+    how = {"library": library, "threads": s.case["threads"]}
+    G = s.timed("grm_time", "grm", lambda: dense_grm(s.packed, coding, rows, **how))
     s.number("n_records", records.index.size, "grm")
     among = G[np.ix_(records.index, records.index)] if everybody and not records.complete else G
     lam = _variance_ratio(s, among, options)

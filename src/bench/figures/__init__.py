@@ -38,13 +38,8 @@ def load(name: str) -> ModuleType:
 def sources(name: str) -> list[str]:
     """The files a change to which must redraw figure `name`: its own, the style, and the tables it draws from."""
     tables = HERE.parent / "tables"
-    shared = [
-        HERE / "style.py",
-        tables / "_cells.py",
-        tables / "_bounds.py",
-        tables / "solves.py",
-        HERE.parent / "statistics.py",
-    ]
+    read = [tables / name for name in ("_bounds.py", "_cells.py", "gram.py", "solves.py")]
+    shared = [HERE / "style.py", *read, HERE.parent / "statistics.py"]
     return sorted(str(f) for f in [HERE / f"{name}.py", *shared])
 
 

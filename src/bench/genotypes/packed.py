@@ -73,6 +73,12 @@ class PackedGenotypes:
             raise BenchError(f"{self.path}: asked for {n_samples} individuals, there are {self.n_samples}")
         return PackedGenotypes(self.codes, n_samples, self.path)
 
+    def take(self, rows: np.ndarray) -> PackedGenotypes:
+        """A copy with the individuals `rows`, in their order."""
+        size = max(1, BLOCK_BYTES // (8 * self.n_samples))
+        blocks = [pack_dosages(self.dosages(snps)[rows]) for snps in self.blocks(size)]
+        return PackedGenotypes(np.concatenate(blocks), len(rows), self.path)
+
     def dosages(self, snps: slice | np.ndarray = slice(None)) -> np.ndarray:
         """(n, number of snps) int8 dosages, −1 where the call is missing; Fortran order (a SNP is contiguous)."""
         codes = self.codes[snps, : -(-self.n_samples // 4)]

@@ -79,6 +79,9 @@ CPU_FLAG_NAMES = {
     "avx512vpopcntdq": "avx512_vpopcntdq",
     "avxvnni": "avx_vnni",
     "avx512vbmi2": "avx512_vbmi2",
+    "avx512bitalg": "avx512_bitalg",
+    "sse4.1": "sse4_1",
+    "sse4.2": "sse4_2",
 }
 # The sets of CPU features that kernels are built for, the narrowest first.
 AVX2 = ("-mavx2", "-mfma", "-mbmi2")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bench.errors import BenchError
 from bench.genotypes.packed import MISSING, PackedGenotypes
+from bench.relationships.gram import gram
 from bench.relationships.missing import MISSING_CODE, MissingCalls
 from bench.solvers.operator import Operator
 
@@ -158,25 +160,42 @@ def grm_diagonal(packed: PackedGenotypes, coding: Coding) -> np.ndarray:
     return out / coding.divisor
 
 
-def dense_grm(packed: PackedGenotypes, coding: Coding, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+def dense_grm(
+    packed: PackedGenotypes,
+    coding: Coding,
+    rows: np.ndarray | slice = slice(None),
+    *,
+    library: Path | None = None,
+    threads: int = 1,
+) -> np.ndarray:
     """G = WW'/d among the individuals `rows`, (r, r) float64, exactly symmetric.
 
-    Unscaled codings of complete genotypes go through counts: Z Z' in float32 is exact (a block's sums stay
-    below 2^24), at twice the speed of float64; centring follows in float64. The others multiply float64
-    blocks of W. Memory: `dense_grm_bytes`. 15,000 × 10,000 complete genotypes took 22 s and 2.1 GB
-    on two shared cores of a Zen 4 EPYC (2026-11).
+    Unscaled codings of complete genotypes go through counts, Z Z' in integers, and are centred in float64:
+    WW' = ZZ' − Zc1' − 1(Zc)' + c'c. library: the compiled `gram` (relationships/gram.py), which `threads`
+    threads of its own run; without it Z Z' is multiplied in float32, exact as well (a block's sums stay below
+    2^24). Scaled codings, and genotypes with missing calls, multiply float64 blocks of W: docs/gram.md says why.
+    Memory: `dense_grm_bytes`.
     """
     raw = coding.unscaled and not packed.code_counts()[:, MISSING_CODE].any()
     n = np.arange(packed.n_samples)[rows].size
-    G = np.zeros((n, n))
+    if raw and library is not None:
+        among = (
+            packed
+            if n == packed.n_samples and isinstance(rows, slice)
+            else packed.take(np.arange(packed.n_samples)[rows])
+        )
+        G = gram(among, library=library, threads=threads, dtype="f8")
+    else:
+        G = np.zeros((n, n))
     weighted = np.zeros(n)  # Zc
     for snps in packed.blocks(_snps_per_block(packed.n_samples, 12)):
         if raw:
             Z = packed.dosages(snps)[rows].astype("f4", order="F")
             weighted += Z @ coding.centre[snps]
-            _add_lower_product(G, Z)
+            if library is None:
+                add_lower_product(G, Z)
         else:
-            _add_lower_product(G, coding.block(packed, snps, rows))
+            add_lower_product(G, coding.block(packed, snps, rows))
     total = float(coding.centre @ coding.centre)
     for start in range(0, n, PANEL):
         stop = min(start + PANEL, n)
@@ -195,7 +214,7 @@ def dense_grm_bytes(n_samples: int) -> int:
     return 8 * n_samples * n_samples + 3 * BLOCK_BYTES + 12 * PANEL * n_samples
 
 
-def _add_lower_product(G: np.ndarray, W: np.ndarray) -> None:
+def add_lower_product(G: np.ndarray, W: np.ndarray) -> None:
     """G += WW' in the panels on and below the diagonal."""
     for start in range(0, len(G), PANEL):
         stop = min(start + PANEL, len(G))

@@ -86,6 +86,8 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "status": ("status", _plain),
     "reason": ("reason", _plain),
     "note": ("note", _plain),
+    "method": ("method", _plain),
+    "time_s": ("time (s)", _number),
     "time_ms": ("time (ms)", _number),
     "min_ms": ("min (ms)", _number),
     "prepare_s": ("prepare (s)", _number),
@@ -110,6 +112,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "blas_rmatmul": ("Z′U × BLAS", _number),
     "decompress_speedup": ("× decompress", _number),
     "cholesky_speedup": ("× Cholesky", _number),
+    "dsyrk_speedup": ("× dsyrk", _number),
     "times_as_fast": ("times as fast", _number),
     "repeats": ("repeats", _count),
     "pairs": ("pairs", _count),
@@ -133,8 +136,8 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "snp_effect_error": ("SNP-effect error", _error),
 }
 LONG = {"reason", "note"}
-TEXT = {"dataset", "datasets", "experiment", "kernel", "target", "targets", "against", "against_target", "dtype",
-        "dtypes", "direction", "trait", "relationship", "status", "limit"}  # fmt: skip
+TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
+        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:

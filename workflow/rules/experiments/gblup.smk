@@ -12,6 +12,7 @@ SOLVES = [name for name, case in GBLUP.items() if case["solver"] == "pcg"]
 rule gblup_reference:
     input:
         dataset=lambda w: manifest(GBLUP[w.case]["dataset"]),
+        build=GRAM_BUILD,
     output:
         document=f"{RESULTS}/raw/gblup/{{case}}.json",
         reference=f"{RESULTS}/raw/gblup/{{case}}.npz",
@@ -25,11 +26,12 @@ rule gblup_reference:
     params:
         case=lambda w: json.dumps(GBLUP[w.case]),
         dataset=option("--dataset"),
+        build=option("--build"),
         memory=MEMORY_OPTION,
         versions=(PROTOCOL, gblup.VERSION),
     shell:
-        "python -m bench run --case {params.case:q} {params.dataset} --reference {output.reference:q}"
-        " {params.memory} --out {output.document:q} > {log:q} 2>&1"
+        "python -m bench run --case {params.case:q} {params.dataset} {params.build}"
+        " --reference {output.reference:q} {params.memory} --out {output.document:q} > {log:q} 2>&1"
 
 
 rule gblup_solve:
