@@ -95,9 +95,13 @@ class Kernel:
     native kernel, with target=... in place of library=... for another.
     bytes_needed: Problem → bytes of the prepared matrix and its work space, the .bed pages that it
     reads included, vectors (`Problem.vector_bytes`) not.
-    bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline.
+    bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline; None
+    where they depend on the genotypes: then they are all that the prepared matrix holds.
     targets: the builds or libraries that a non-native kernel can run on.
     requires: target → why this machine lacks it, None if it does not.
+    declines: Problem → why the kernel does not take it on any machine, None if it does.
+    foreign: the file of somebody else's library that the kernel calls, None if there is none; a source of the
+    kernel, whose change repeats its measurements.
     """
 
     name: str
@@ -106,9 +110,11 @@ class Kernel:
     native: Native | None = None
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f8",)
-    bytes_read: Callable[[Problem], float] = lambda problem: problem.packed_bytes
+    bytes_read: Callable[[Problem], float] | None = lambda problem: problem.packed_bytes
     gpu: bool = False
     requires: Callable[[str], str | None] = lambda target: None
+    declines: Callable[[Problem], str | None] = lambda problem: None
+    foreign: Callable[[], Path | None] = lambda: None
     cite: str = ""
     summary: str = ""
 
@@ -137,6 +143,8 @@ class Kernel:
             return reason
         if problem.dtype not in self.dtypes:
             return f"{self.name} has no {problem.dtype} path; it has {', '.join(self.dtypes)}"
+        if reason := self.declines(problem):
+            return reason
         need = self.bytes_needed(problem) + problem.vector_bytes
         if need > memory:
             return f"needs {need / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB can be used"
@@ -177,6 +185,7 @@ def load(name: str) -> Kernel:
 def sources(name: str) -> list[str]:
     """The files a change to which must rerun this kernel (and no other)."""
     folder = HERE / name
-    if not folder.is_dir():
-        return [str(HERE / f"{name}.py")]
-    return sorted(str(f) for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    if folder.is_dir():
+        return sorted(str(f) for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    foreign = load(name).foreign()
+    return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else [])]
