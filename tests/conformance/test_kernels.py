@@ -305,7 +305,10 @@ class TestInputs:
 @given(data=st.data())
 def test_any_matrix_has_exact_products(open_kernel, name, target, data):
     n, m = data.draw(st.integers(1, 300), label="n"), data.draw(st.integers(1, 120), label="m")
-    k, dtype = data.draw(st.integers(1, 33), label="k"), data.draw(st.sampled_from(kernels.load(name).dtypes), label="dtype")
+    k, dtype = (
+        data.draw(st.integers(1, 33), label="k"),
+        data.draw(st.sampled_from(kernels.load(name).dtypes), label="dtype"),
+    )
     assume(not declined(name, n))
     packed = random_packed(n, m, seed=data.draw(st.integers(0, 2**32), label="seed"))
     assert_exact(open_kernel(name, target, packed, dtype), unpack_by_hand(packed), k, dtype)
@@ -378,7 +381,12 @@ print(peak - before)
 def test_memory_taken_is_within_what_was_declared(library, name, target):
     done = subprocess.run(
         [
-            sys.executable, "-c", MEASURE, name, target, str(library(name, target) or ""),
+            sys.executable,
+            "-c",
+            MEASURE,
+            name,
+            target,
+            str(library(name, target) or ""),
             str(NONZERO if name in STORES_NONZERO else 0),
         ],
         capture_output=True,

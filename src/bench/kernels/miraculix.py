@@ -38,7 +38,7 @@ SIGNATURES: dict[str, list[type]] = {
     "dgemm_compressed": [ct.c_char_p, POINTER, INT, POINTER, INT, POINTER, INT],
     "free_compressed": [ct.POINTER(POINTER)],
 }
-NEEDS = {"v0": (), "v256": ("avx2",), "v512": ("avx512f",)}  # CPU features; v0: the library chooses
+TARGETS = ("v0", "v256", "v512")  # the option `variant`; with 0 the library chooses
 
 # Code 1, a missing call, becomes code 0, dosage 0, in each of a byte's four calls.
 WITHOUT_MISSING = np.array(
@@ -76,17 +76,12 @@ def bind() -> ct.CDLL:
 
 
 def requires(target: str) -> str | None:
-    from bench.machine import this_machine
-
     try:
         bind()
     except BenchError as error:
         return str(error)
-    wanted = os.environ.get(VARIANTS, "0").split()
-    if target.removeprefix("v") not in wanted:
-        return f"{VARIANTS} does not list {target.removeprefix('v')}; it is {' '.join(wanted)!r}"
-    lacking = [flag for flag in NEEDS[target] if flag not in this_machine().cpu_flags]
-    return f"variant {target.removeprefix('v')} needs the CPU feature {', '.join(lacking)}" if lacking else None
+    wanted, variant = os.environ.get(VARIANTS, "0").split(), target.removeprefix("v")
+    return None if variant in wanted else f"{VARIANTS} does not list {variant}; it is {' '.join(wanted)!r}"
 
 
 def declines(problem: Problem) -> str | None:
@@ -183,7 +178,7 @@ def layouts(packed: PackedGenotypes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def recoded_bytes(problem: Problem) -> int:
-    """Two copies, a byte for five genotypes along either side, rows padded to 64 bytes: the library gives no figure."""
+    """Two copies, a byte for five genotypes, their rows padded to 64 bytes: the library itself gives no figure."""
     n, m = problem.n, problem.m
     return -(-m // 5) * -(-n // 64) * 64 + -(-n // 5) * -(-m // 64) * 64
 
@@ -202,7 +197,7 @@ def bytes_needed(problem: Problem) -> int:
 KERNEL = Kernel(
     name="miraculix",
     open="bench.kernels.miraculix:Miraculix",
-    targets=tuple(NEEDS),
+    targets=TARGETS,
     dtypes=("f8",),
     bytes_needed=bytes_needed,
     bytes_read=lambda problem: problem.n * problem.m / 5,  # one of the two copies
