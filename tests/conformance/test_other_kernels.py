@@ -65,8 +65,9 @@ class TestMiraculix:
     @pytest.mark.slow
     def test_a_library_with_its_interface_passes_the_conformance_tests(self, stand_in):
         given = {miraculix.LIBRARY: str(stand_in), miraculix.VARIANTS: "0"}
+        tests = ["-q", "-p", "no:cacheprovider", HERE / "test_kernels.py", "-k", "miraculix"]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_kernels.py", "-k", "miraculix"],
+            [sys.executable, "-m", "pytest", *tests],
             env=os.environ | given, cwd=HERE.parents[1], capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]
