@@ -1,5 +1,7 @@
-# make        the environment, the main job, and where its report is
-# make test   all tests, linters and type checks
+# make                    the environment, the main job, and where its report is
+# make CONFIG=FILE        the same with FILE laid over the default configuration
+# make test               all tests, linters and type checks
+# make test-environment   what these need, installed; then, for example, .venv/bin/python -m pytest tests/unit
 # Everything installed goes to .venv, everything computed to results/.
 
 SHELL := /bin/bash
@@ -11,9 +13,8 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 PROFILE ?= profiles/default
 CONFIG ?=
-SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
-# Where the chosen configuration puts its results.
-RESULTS = $(shell $(BIN)/python -m bench config results $(if $(CONFIG),--configfile $(CONFIG)) 2>/dev/null)
+CONFIGFILE = $(if $(CONFIG),--configfile $(CONFIG))
+SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile $(PROFILE) $(CONFIGFILE)
 
 # Every job is a Python process: without bytecode of this package each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,9 +22,14 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: run report test lint environment test-environment lock clean help
 .DEFAULT_GOAL := run
 
+# Where the chosen configuration puts its results. A faulty one ends here, with a sentence.
+define find_results
+results="$$($(BIN)/python -m bench config results $(CONFIGFILE))" || { \
+  echo "The configuration cannot be used: correct it, then run make again."; exit 1; }
+endef
+
 # The report is drawn again only when the measurements, tables or figures are newer.
 define draw_report
-results="$(RESULTS)"; \
 if [ ! -e "$$results/measurements.parquet" ]; then \
   echo "no measurements in $$results yet: see the messages above and $$results/logs"; exit 1; fi; \
 if [ ! -e "$$results/report.html" ] || [ -n "$$(find $$results/tables $$results/figures workflow/report \
@@ -35,17 +41,18 @@ endef
 
 run: environment
 	@mkdir -p results
-	@status=0; $(SNAKEMAKE) --quiet rules || status=$$?; \
+	@$(find_results); status=0; $(SNAKEMAKE) --quiet rules || status=$$?; \
 	( $(draw_report) ) || status=$$?; \
-	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: some jobs failed, see the messages above and $(RESULTS)/logs;"; \
-	  echo "the report, if there is one, is of the last complete run. Run make again: what is finished is kept."; fi; \
+	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: see the messages above and $$results/logs;"; \
+	  echo "the report, if there is one, is of the last complete run."; \
+	  echo "Correct what they name, then run make again: what is finished is kept."; fi; \
 	exit $$status
 
 report: environment
-	@$(draw_report)
+	@$(find_results); $(draw_report)
 
 help:
-	@sed -n '1,3s/^# //p' $(MAKEFILE_LIST)
+	@sed -n '/^#/!q;s/^# //p' $(MAKEFILE_LIST)
 
 environment: $(VENV)/.run-installed
 test-environment: $(VENV)/.test-installed

@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     at = verb(plan, "the cases of a configuration, and the refusals known beforehand")
     path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
 
+    at.add_argument("--json", action="store_true", help="print every case, one JSON object a line")
+
     at = verb(pedigree, "simulate the pedigree of a population")
     _dataset(at)
     path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation)")
@@ -99,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     path(at, "--out", help="folder for the library, build.json and build.log")
 
     at = verb(run, "run one case: verify, time, write its result document")
-    at.add_argument("--case", required=True, help="the case as JSON (bench plan prints them)")
+    at.add_argument("--case", required=True, help="the case as JSON (bench plan --json prints them)")
     path(at, "--dataset", help="dataset.json")
     path(at, "--build", default=None, help="build.json of a native kernel")
     path(at, "--against-build", default=None, help="build.json of the partner in a paired case")
@@ -155,7 +157,9 @@ def _map(text: str, flag: str) -> dict[str, Any]:
 def _case(text: str) -> dict[str, Any]:
     case = _map(text, "--case")
     if absent := [key for key in ("experiment", "dataset", "threads") if key not in case]:
-        raise BenchError(f"--case: has no {', '.join(absent)}; `bench plan` prints the cases of a configuration")
+        raise BenchError(
+            f"--case: has no {', '.join(absent)}; `bench plan --json` prints the cases of a configuration"
+        )
     return case
 
 
@@ -188,11 +192,16 @@ def config(options: argparse.Namespace) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Print the cases of the configuration as JSON lines; a refused one carries its reason."""
+    """Print how many cases the configuration has, and why some cannot run here; with --json the cases themselves,
+    a line each, a refused one with its reason."""
     from bench.config import read
+    from bench.inventory import plan_lines
     from bench.plan import all_cases, refusal
 
     config = read(options.configfile)
+    if not options.json:
+        print("\n".join(plan_lines(config)))
+        return
     for experiment, cases in all_cases(config).items():
         for name, case in cases.items():
             print(json.dumps({"id": name, "experiment": experiment, "refused": refusal(case, config), "case": case}))
@@ -236,9 +245,13 @@ def dataset(options: argparse.Namespace) -> None:
     copy is made), or simulate all stages one after the other. Without a network, a fetched data set that
     BENCH_DATA does not hold gets a manifest that says refused."""
     from bench.genotypes.stages import make_dataset
+    from bench.inventory import dataset_lines
 
     made = make_dataset(_map(options.spec, "--spec"), name=options.name, folder=options.out)
-    print(f"{made.name}: {made.reason or f'{made.n_samples} individuals, {made.n_snps} SNPs'}")
+    lines, warnings = dataset_lines(made)
+    print("\n".join(lines))
+    for warning in warnings:
+        print(f"bench dataset: warning: {warning}", file=sys.stderr)
 
 
 def oracle(options: argparse.Namespace) -> None:

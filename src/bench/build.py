@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,8 +13,10 @@ from pathlib import Path
 from bench import kernels
 from bench.errors import BenchError
 from bench.kernels import Native
+from bench.machine import this_machine
 from bench.record import atomic_path, read_json, sha256_of, write_json, write_text
 
+PACKAGE = Path(__file__).parent
 ALWAYS = ("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wall")
 LIMITS = Native(
     source="limits.cc",
@@ -22,6 +26,11 @@ LIMITS = Native(
         "avx512": ("-O3", "-mavx512f", "-mfma", "-mprefer-vector-width=512"),
     },
 )
+MISSING = Native(
+    source="kernels/_missing/missing.cc",
+    targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2), "avx512": ("-O3", *kernels.AVX512)},
+)
+OTHERS = {"limits": LIMITS, "missing": MISSING}  # libraries that are no kernels; their sources lie below the package
 
 
 @dataclass(frozen=True)
@@ -54,25 +63,32 @@ class Build:
         write_json(path, asdict(self) | {"library": self.library and self.library.name})
 
 
+def declared(name: str) -> tuple[Native, Path]:
+    """How kernel `name`, or one of OTHERS, is compiled, and its source file."""
+    if name in OTHERS:
+        return OTHERS[name], PACKAGE / OTHERS[name].source
+    native = kernels.load(name).native
+    if native is None:
+        raise BenchError(f"kernel {name} is not native: there is nothing to compile")
+    return native, kernels.HERE / name / native.source
+
+
 def sources(name: str) -> list[str]:
-    """The files that the library of kernel `name` (or "limits") is compiled from."""
-    if name == "limits":
-        return [str(Path(__file__).parent / "limits.cc")]
+    """The files that the library of kernel `name`, or one of OTHERS, is compiled from."""
+    if name in OTHERS:
+        return [str(PACKAGE / OTHERS[name].source)]
     return [*kernels.sources(name), str(kernels.ABI)]
 
 
 def build(name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()) -> Build:
-    """Compile kernel `name` (or "limits") for `target` into `folder`, with a build.json and a build.log.
+    """Compile kernel `name`, or one of OTHERS, for `target` into `folder`, with a build.json and a build.log.
 
     flags: appended to the target's own. A missing or failing compiler gives status "refused" with the
     reason in words: the kernel's rows carry it, and the rest of a run goes on.
     """
-    native = LIMITS if name == "limits" else kernels.load(name).native
-    if native is None:
-        raise BenchError(f"kernel {name} is not native: there is nothing to compile")
+    native, source = declared(name)
     if target not in native.targets:
         raise BenchError(f"{name} has no target {target!r}; it has {', '.join(native.targets)}")
-    source = Path(__file__).parent / "limits.cc" if name == "limits" else kernels.HERE / name / native.source
     options = (*ALWAYS, *native.targets[target], f"-I{kernels.HERE}", *flags)
     shown = " ".join(o for o in options if not o.startswith("-I"))
     made = _compile(name, target, folder, compiler, source, options, shown, sha256_of(sources(name)))
@@ -105,6 +121,32 @@ def _compile(
         reason = f"{compiler} failed on {name}/{target}: {failure} (all of it: {log})"
         return Build(name, target, "refused", reason, None, compiler, version, shown, source_hash=source_hash)
     return Build(name, target, "ok", None, library, compiler, version, shown, sha256_of([library]), source_hash)
+
+
+def installed(name: str, target: str | None = None, *, compiler: str = "g++") -> Build:
+    """Kernel `name`, or one of OTHERS, compiled at its first use on this machine and kept in `cache_folder`.
+
+    target: None takes the widest that this machine runs. Another source, compiler or flag is another file.
+    """
+    native, _ = declared(name)
+    if target is None:
+        flags = this_machine().cpu_flags
+        target = [t for t in native.targets if all(f in flags for f in native.cpu_flags(t))][-1]
+    what = (sha256_of(sources(name)), compiler, compiler_version(compiler), *native.targets[target])
+    folder = cache_folder() / f"{name}-{target}-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}"
+    if (description := folder / "build.json").exists():
+        return Build.read(description)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = build(name, target, folder, compiler=compiler)
+    if made.status != "ok":
+        description.unlink()  # another day there may be a compiler
+    return made
+
+
+def cache_folder() -> Path:
+    """Where `installed` keeps libraries: $BENCH_CACHE, or blupbench in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("BENCH_CACHE") or Path(base) / "blupbench")
 
 
 class _CompilerFailed(Exception):

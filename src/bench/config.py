@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,8 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench import experiments, figures, kernels, tables
-from bench.errors import BenchError
-from bench.genotypes.spec import DatasetSpec
+from bench.errors import BenchError, fault, meant
+from bench.genotypes.spec import DatasetSpec, fault_of_entry
 
 Threads = Annotated[int, Field(ge=1)] | Literal["all"]
 Count = Annotated[int, Field(ge=1)]
@@ -80,7 +79,8 @@ class Config(Stanza):
             known("target", target, targets)
         for name, stanza in self.experiments.items():
             for dataset in stanza.datasets:
-                known(f"data set (experiment {name})", dataset, list(self.datasets))
+                add = "; a new one is added to `datasets`"
+                known(f"data set (experiment {name})", dataset, list(self.datasets), add)
         for name in self.tables:
             known("table", name, tables.names())
         for name in self.figures:
@@ -108,10 +108,14 @@ def _stanza(name: str, keys: Any) -> Stanza:
 def read(override_files: Sequence[Path] = (), root: Path = Path()) -> Config:
     """The configuration of config/, with the files laid over it in turn as Snakemake does (maps are
     merged, lists replaced)."""
+    if not (root / "config").is_dir():
+        raise BenchError(f"no config/ here ({root.absolute()}): run this in the root of the checkout")
     merged: dict[str, Any] = {}
     for path in [root / "config/datasets.yaml", root / "config/config.yaml", *override_files]:
         try:
             given = yaml.safe_load(Path(path).read_text()) or {}
+        except FileNotFoundError:
+            raise BenchError(f"{path}: no such file") from None
         except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise BenchError(f"{path}: cannot be read as a configuration ({reason})") from None
@@ -129,12 +133,13 @@ def _merge(onto: dict[str, Any], given: dict[str, Any]) -> None:
             onto[key] = value
 
 
-def known(what: str, name: str, names: list[str]) -> None:
-    """Raise a ValueError with what there is, and what may have been meant, unless `name` is in `names`."""
+def known(what: str, name: str, names: list[str], otherwise: str = "") -> None:
+    """Raise a ValueError with what there is, and what may have been meant, unless `name` is in `names`.
+
+    otherwise: appended, what can be done if it was meant as it stands.
+    """
     if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"there is no {what} {name!r}; there are {', '.join(names)}{hint}")
+        raise ValueError(f"there is no {what} {name!r}; there are {', '.join(names)}{otherwise}{meant(name, names)}")
 
 
 def check(config: dict[str, Any]) -> Config:
@@ -146,8 +151,12 @@ def check(config: dict[str, Any]) -> Config:
 
 
 def _sentence(error: Any) -> str:
-    where = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"unknown key `{where}`; docs/configuration.md lists the keys"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"`{where}`: {message}" if where else message
+    keys: Iterable[str] = Config.model_fields
+    match error["loc"]:
+        case ("experiments", name, _):
+            keys = experiments.load(name).Stanza.model_fields
+        case ("budget" | "timing" as part, _):
+            keys = {"budget": Budget, "timing": Timing}[part].model_fields
+        case ("datasets", name, *inside):
+            return fault_of_entry(error, inside, "datasets", name)
+    return fault(error, ".".join(map(str, error["loc"])), keys)

@@ -1,14 +1,16 @@
-"""What `bench machine` and `bench kernels` print."""
+"""What `bench machine`, `bench kernels`, `bench plan` and `bench dataset` print."""
 
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import kernels
+from bench import kernels, plan
 from bench.build import LIMITS, build
+from bench.errors import BenchError
 from bench.machine import (
     best_limits,
     blas_libraries,
@@ -19,6 +21,12 @@ from bench.machine import (
     this_machine,
 )
 from bench.measure import exclusive
+
+if TYPE_CHECKING:
+    from bench.config import Config
+    from bench.genotypes.dataset import Dataset
+
+PLINK_MISSING = -9
 
 
 def describe(*, limits: Path | None = None, compiler: str = "g++") -> dict[str, Any]:
@@ -71,13 +79,14 @@ def to_text(facts: dict[str, Any]) -> str:
     """`describe` for the terminal."""
     cache = ", ".join(f"{name} {size >> 10:,} KiB" for name, size in facts["caches"].items())
     blas = "; ".join(f"{b['internal_api']} {b['version']} ({b['architecture']})" for b in facts["blas"])
+    compilers = "; ".join(f"{name} {version}" for name, version in facts["compilers"].items())
     lines = [
         f"CPU         {facts['cpu']}, {facts['cores']} cores",
         f"features    {' '.join(facts['flags'])}",
         f"caches      {cache or 'not readable'}",
         f"memory      {facts['memory'] / 1e9:.1f} GB, {facts['memory_available'] / 1e9:.1f} GB free",
         f"BLAS        {blas or 'none found'}",
-        f"compilers   {'; '.join(facts['compilers'].values()) or 'none found'}",
+        f"compilers   {compilers or 'none found'}",
         f"GPUs        {', '.join(facts['gpus']) or 'none'}",
     ]
     lines += [
@@ -96,9 +105,40 @@ def kernel_lines() -> list[str]:
     here = this_machine()
     lines = []
     for name in kernels.names():
-        kernel = kernels.load(name)
+        try:
+            kernel = kernels.load(name)
+        except BenchError as error:
+            lines.append(f"{name}: cannot be loaded: {error}")
+            continue
         lines.append(f"{name}: {kernel.summary}" + (f" [{kernel.cite}]" if kernel.cite else ""))
         for target in kernel.all_targets:
             reason = kernel.lacks(target, here)
             lines.append(f"    {target:<10} {'cannot run here: ' + reason if reason else 'runs here'}")
     return lines
+
+
+def plan_lines(config: Config) -> list[str]:
+    """How many cases each experiment has, how many may run here, and why the others cannot."""
+    lines = []
+    for name, cases in plan.all_cases(config).items():
+        reasons = [plan.refusal(case, config) for case in cases.values()]
+        refused = Counter(reason for reason in reasons if reason)
+        lines.append(f"{name}: {len(cases)} cases, {reasons.count(None)} may run here, {refused.total()} refused")
+        lines += [f"    {count:>4} × {reason}" for reason, count in refused.most_common()]
+    return lines
+
+
+def dataset_lines(dataset: Dataset) -> tuple[list[str], list[str]]:
+    """What a data set holds, a line per trait; and warnings."""
+    if dataset.status != "ok":
+        return [f"{dataset.name}: {dataset.reason}"], []
+    rate = f"{dataset.missing_rate:.2%} of the calls missing"
+    lines, warnings = [f"{dataset.name}: {dataset.n_samples} individuals, {dataset.n_snps} SNPs, {rate}"], []
+    for trait, column in dataset.phenotypes().items():
+        known = column.dropna()
+        spread = f"mean {known.mean():.6g}, {known.min():.6g} to {known.max():.6g}"
+        lines.append(f"    {trait}: {len(known)} records, {spread}")
+        if count := int((known == PLINK_MISSING).sum()):
+            what = f"{PLINK_MISSING} in {count} of {len(known)} records"
+            warnings.append(f"{trait} is {what}, which is a value like any other here; write NA for no record")
+    return lines, warnings

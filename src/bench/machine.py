@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -141,12 +142,14 @@ def blas_libraries() -> list[dict[str, Any]]:
 
 
 def compilers() -> dict[str, str]:
-    """First line of `--version` of each C++ compiler on the path."""
+    """The version of each C++ compiler on the path, such as {"g++": "13.2.0"}."""
     found = {}
     for name in ("g++", "clang++", "icpx", "nvcc"):
         if shutil.which(name):
             done = subprocess.run([name, "--version"], capture_output=True, text=True, check=False)
-            found[name] = (done.stdout.splitlines() or [""])[0]
+            # The last number of the first line that has one: g++ has its package's before it, nvcc lines above.
+            numbers = (re.findall(r"\d+(?:\.\d+)+", line) for line in done.stdout.splitlines())
+            found[name] = next((of[-1] for of in numbers if of), "")
     return found
 
 

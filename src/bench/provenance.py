@@ -30,7 +30,11 @@ def set_threads(threads: int) -> None:
 
 
 def git_state() -> tuple[str, bool | None]:
-    """The commit of the checkout and whether the tree differs from it, new files included; ("", None) without git."""
+    """The commit of the checkout, and whether its code differs from it; ("", None) without git.
+
+    That is a change of any tracked file, or a new one where code is looked for: a kernel counts by being there,
+    a user's own configuration or data do not change what is computed.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -42,7 +46,8 @@ def git_state() -> tuple[str, bool | None]:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return "", None
-    return commit, bool(git("status", "--porcelain"))
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return commit, bool(changed or git("ls-files", "--others", "--exclude-standard", "--", "src", "workflow"))
 
 
 def blas_in_use() -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import __main__ as cli
@@ -79,7 +80,7 @@ def test_bad_input_ends_with_status_2_and_one_sentence_without_a_traceback():
 
 def test_a_pipe_that_is_closed_early_is_quiet():
     done = subprocess.run(
-        f"{sys.executable} -m bench plan | head -1", shell=True, capture_output=True, text=True, check=False
+        f"{sys.executable} -m bench plan --json | head -1", shell=True, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
     assert json.loads(done.stdout)["id"]
@@ -97,10 +98,10 @@ CASE = json.dumps({"experiment": "products", "dataset": "x", "kernel": "dense_bl
         (["build", "decompress", "--target", "sse", "--out", "o"], "has no target 'sse'"),
         (["build", "dense_blas", "--target", "openblas", "--out", "o"], "not native"),
         (["config", "resluts"], "there is no key 'resluts'"),
-        (["config", "results", "--configfile", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["config", "results", "--configfile", "absent.yaml"], "absent.yaml: no such file"),
         (["plan", "--configfile", "Makefile"], "Makefile: cannot be read as a configuration"),
         (["oracle", "--dataset", "absent.json", "--out", "o"], "absent.json: no such file"),
-        (["dataset", "--name", "x", "--spec", SPEC, "--out", "o"], "extra: unknown key"),
+        (["dataset", "--name", "x", "--spec", SPEC, "--out", "o"], "--spec: data set 'x': unknown key `extra`"),
         (["dataset", "--name", "../x", "--spec", SPEC, "--out", "o"], "cannot name a data set"),
         (["dataset", "--name", "x", "--spec", '{"kind": "cow"}', "--out", "o"], "data set 'x'"),
         (["table", "products", "--measurements", "absent.parquet", "--out", "o"], "absent.parquet: no such file"),
@@ -148,7 +149,7 @@ def test_config_prints_a_value(capsys):
 
 
 def test_plan_prints_the_paper_s_cases_with_their_refusals(capsys):
-    assert cli.main(["plan", "--configfile", "config/papers/freudenberg2023.yaml"]) == 0
+    assert cli.main(["plan", "--json", "--configfile", "config/papers/freudenberg2023.yaml"]) == 0
     cases = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {case["case"]["dataset"] for case in cases} == {
         "freudenberg_102k", "freudenberg_751k", "freudenberg_3m",
@@ -156,6 +157,38 @@ def test_plan_prints_the_paper_s_cases_with_their_refusals(capsys):
     refused = [case["refused"] for case in cases if case["case"]["dataset"] == "freudenberg_3m"]
     assert refused
     assert all(len(reason.split()) > 4 for reason in refused)
+
+
+def test_plan_sums_up_the_cases_and_groups_the_refusals(capsys):
+    config = ["--configfile", "config/papers/freudenberg2023.yaml"]
+    assert cli.main(["plan", *config]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["plan", "--json", *config]) == 0
+    cases = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for name in {case["experiment"] for case in cases}:
+        refused = [case["refused"] for case in cases if case["experiment"] == name]
+        may, not_ = refused.count(None), len(refused) - refused.count(None)
+        assert f"{name}: {len(refused)} cases, {may} may run here, {not_} refused\n" in text
+        for reason in {reason for reason in refused if reason}:
+            assert f"{refused.count(reason):>4} × {reason}\n" in text
+
+
+def test_dataset_says_what_a_user_s_files_hold_and_warns_of_minus_nine(capsys, tmp_path):
+    from bench.genotypes.packed import pack_dosages, write_bed
+
+    write_bed(tmp_path / "own.bed", [pack_dosages(np.array([[0, 1], [2, -1], [1, 1], [0, 2]], np.int8))])
+    (tmp_path / "own.bim").write_text("1 s1 0 1 A C\n1 s2 0 2 A C\n")
+    (tmp_path / "own.fam").write_text("".join(f"f {name} 0 0 1 -9\n" for name in "abcd"))
+    (tmp_path / "own.csv").write_text("id,milk,fat\na,1,-9\nb,2.5,3\nc,NA,-9\n")
+    spec = json.dumps({"kind": "plink", "prefix": str(tmp_path / "own"), "phenotypes": str(tmp_path / "own.csv")})
+    assert cli.main(["dataset", "--name", "own", "--spec", spec, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "own: 4 individuals, 2 SNPs, 12.50% of the calls missing",
+        "    milk: 2 records, mean 1.75, 1 to 2.5",
+        "    fat: 3 records, mean -5, -9 to 3",
+    ]
+    assert said.err.startswith("bench dataset: warning: fat is -9 in 2 of 3 records")
 
 
 def test_refuse_writes_a_document_without_observations(tmp_path):

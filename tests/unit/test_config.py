@@ -56,8 +56,13 @@ def test_later_overrides_win(tmp_path):
 
 
 def test_a_configuration_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(BenchError, match=r"absent\.yaml: cannot be read as a configuration"):
+    with pytest.raises(BenchError, match=r"absent\.yaml: no such file"):
         configuration.read([tmp_path / "absent.yaml"], ROOT)
+
+
+def test_a_folder_that_is_no_checkout_is_said(tmp_path):
+    with pytest.raises(BenchError, match=r"no config/ here \(.*\): run this in the root of the checkout"):
+        configuration.read(root=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["results: [", "- a list\n- not a map", "just a word"])
@@ -109,7 +114,20 @@ def test_a_data_set_that_does_not_exist_comes_with_what_was_meant(default):
     default["experiments"]["products"]["datasets"] = ["catle"]
     said = message(default)
     assert "no data set (experiment products) 'catle'" in said
-    assert "did you mean 'cattle'?" in said
+    assert "a new one is added to `datasets`; did you mean 'cattle'?" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [(["resluts"], "results"), (["timing", "leest"], "least"), (["budget", "memory"], "memory_gb"),
+     (["experiments", "products", "dataset"], "datasets"), (["datasets", "cattle", "n_snp"], "n_snps")],
+)  # fmt: skip
+def test_an_unknown_key_comes_with_what_was_meant(default, path, right):
+    at = default
+    for key in path[:-1]:
+        at = at.setdefault(key, {})
+    at[path[-1]] = 1
+    assert f"unknown key `{'.'.join(path)}`; did you mean {right!r}?" in message(default)
 
 
 def test_an_experiment_that_does_not_exist_comes_with_what_was_meant(default):
@@ -163,6 +181,26 @@ def test_more_repeats_at_the_least_than_at_the_most_are_an_error(default):
 def test_a_missing_key_is_named(default):
     del default["kernels"]
     assert "`kernels`" in message(default)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"kind": "plink", "prefix": "x"}, "`datasets.mine` needs the key `phenotypes`"),
+        ({"prefix": "x"}, "`datasets.mine` needs the key `kind`"),
+        ({"kind": "cow"}, "`datasets.mine`: there is no kind 'cow'; there are 'simulated'"),
+        (3, "`datasets.mine`: a map of keys was needed"),
+    ],
+)
+def test_an_entry_of_a_data_set_that_cannot_be_used_is_named(default, entry, said):
+    default["datasets"]["mine"] = entry
+    assert said in message(default)
+
+
+@pytest.mark.parametrize("pair", [["decompress"], ["decompress", "dense_blas", "five_codes"], "decompress"])
+def test_a_pair_is_of_two_kernels(default, pair):
+    default["experiments"]["paired"]["pairs"] = [pair]
+    assert f"`experiments.paired.pairs`: a pair is [first, second], found {pair!r}" in message(default)
 
 
 def test_all_mistakes_are_said_at_once(default):

@@ -139,8 +139,9 @@ def test_a_single_individual_is_refused_with_a_sentence(own, tmp_path):
     [
         ({"bed": "x.bed"}, "either prefix or bed"),
         ({"prefix": None}, "missing; give prefix"),
-        ({"phenotypes": None}, "phenotypes"),
-        ({"phenotype": "x"}, "phenotype: unknown key"),
+        ({"phenotypes": None}, "`phenotypes`: a path was needed"),
+        ({"prefix": "data/mine.bed"}, "prefix: data/mine.bed is one file; give data/mine, for all three"),
+        ({"phenotype": "x"}, "unknown key `phenotype`; did you mean 'phenotypes'"),
     ],
 )
 def test_an_own_entry_that_is_wrong_is_told_in_a_sentence(own, tmp_path, change, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -295,10 +296,22 @@ def test_the_example_kernel_is_listed(overlay):
 
 
 @pytest.mark.slow
+def test_the_example_kernels_can_both_be_named_in_a_configuration(overlay):
+    (line,) = [body for _, body in BLOCK.findall(text_of("adding-a-kernel.md")) if body.startswith("# in config/")]
+    (overlay / "config" / "both.yaml").write_text(line, encoding="utf-8")
+    planned = run_in(
+        overlay, sys.executable, "-m", "bench", "plan", "--json",
+        "--configfile", "config/my_kernel.yaml", "config/both.yaml",
+    )  # fmt: skip
+    used = {json.loads(case)["case"].get("kernel") for case in planned.stdout.splitlines()}
+    assert {"int8_blas", "plain_loops"} <= used
+
+
+@pytest.mark.slow
 def test_the_example_kernel_needs_one_file_and_one_line_to_be_measured(overlay):
-    done = run_in(overlay, "snakemake", "--configfile", "config/mine.yaml", "--quiet", "all")
+    done = run_in(overlay, "snakemake", "--configfile", "config/my_kernel.yaml", "--quiet", "all")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    frame = pd.read_parquet(overlay / "results" / "mine" / "measurements.parquet")
+    frame = pd.read_parquet(overlay / "results" / "my_kernel" / "measurements.parquet")
     own = frame[frame["kernel"] == "int8_blas"]
     assert set(own["experiment"]) == {"products", "paired", "gblup"}
     assert set(own["status"]) == {"ok"}
@@ -309,7 +322,7 @@ def test_the_example_kernel_needs_one_file_and_one_line_to_be_measured(overlay):
     assert (timed["value"] > 0).all()
     assert (own.loc[own["metric"] == "integer_mismatches", "value"] == 0).all()
     assert (own.loc[own["metric"] == "ebv_error", "value"] <= 1e-8).all()
-    products = pd.read_csv(overlay / "results" / "mine" / "tables" / "products.csv")
+    products = pd.read_csv(overlay / "results" / "my_kernel" / "tables" / "products.csv")
     assert "int8_blas" in set(products["kernel"])
-    drawn = (overlay / "results" / "mine" / "figures" / "rates.svg").read_text(encoding="utf-8")
+    drawn = (overlay / "results" / "my_kernel" / "figures" / "rates.svg").read_text(encoding="utf-8")
     assert "<svg" in drawn

@@ -148,6 +148,12 @@ def test_prediction_draws_the_pooled_value_and_each_fold(frame):
     )
 
 
+def test_prediction_has_no_panel_for_accuracy_where_no_breeding_values_are_known(frame):
+    titles = lambda rows: [at.get_title("left") for at in figures.load("prediction").draw(rows).axes]  # noqa: E731
+    assert "accuracy of EBVs" in titles(frame)
+    assert titles(frame[frame["metric"] != "accuracy"]) == ["predictive ability", "reliability"]
+
+
 def test_figures_stay_on_the_page_with_four_data_sets_and_six_kernels(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "SIZES", {f"a_long_name_{i}": (1000 + i, 2000) for i in range(4)})
     monkeypatch.setattr(synthetic, "SHARE", synthetic.SHARE | {("lut_5", "avx512"): 1.5, ("gpu_2bit", "sm_90"): 3.0})

@@ -21,8 +21,8 @@ from bench.relationships.genomic import (
     Gram,
     dense_grm,
     grm_diagonal,
-    missing_calls,
 )
+from bench.relationships.missing import missing_calls
 from bench.solvers.operator import Dense
 
 LAM = 1.7

@@ -16,8 +16,8 @@ from bench.relationships.genomic import (
     Gram,
     dense_grm,
     grm_diagonal,
-    missing_calls,
 )
+from bench.relationships.missing import missing_calls
 from bench.solvers.operator import Dense
 
 
@@ -121,7 +121,7 @@ def test_dense_grm_over_many_blocks_and_panels_is_symmetric_and_the_same(monkeyp
 
 def missing_dense(packed):
     calls = missing_calls(packed)
-    return np.zeros(packed.shape, bool) if calls is None else calls.toarray() == 1
+    return np.zeros(packed.shape, bool) if calls is None else calls.by_individual.csr().toarray() == 1
 
 
 def test_relationships_of_a_subset_use_everybodys_frequencies():

@@ -2,14 +2,17 @@
 
 import io
 import os
+import re
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench import machine
+from bench import kernels, machine
 from bench.build import LIMITS, build
+from bench.errors import BenchError
 from bench.inventory import describe, kernel_lines, to_text
 from bench.machine import Machine, best_limits, this_machine
 
@@ -157,9 +160,10 @@ def test_without_a_driver_there_is_no_gpu(programs, fresh):
     assert this_machine().driver == ""
 
 
-def test_compilers_are_those_on_the_path(programs):
-    programs("g++", "echo 'g++ 99.1'; echo more")
-    assert machine.compilers() == {"g++": "g++ 99.1"}
+def test_compilers_are_those_on_the_path_with_their_versions(programs):
+    programs("g++", "echo 'g++ (Debian 99.1.0-14+deb12u1) 99.1.0'; echo more 1.0")
+    programs("nvcc", "echo 'nvcc: a compiler driver'; echo 'tools, release 13.0, V13.0.88'")
+    assert machine.compilers() == {"g++": "99.1.0", "nvcc": "13.0.88"}
 
 
 def test_this_machine_has_caches_and_a_blas():
@@ -214,6 +218,27 @@ def test_the_inventory_without_a_compiler_says_what_is_missing():
     assert facts["measured"] == []
     assert "is there a C++ compiler?" in to_text(facts)
     assert facts["cpu"] in to_text(facts)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("KERNEL = (\n", r"own\.py: line 1: '\(' was never closed"),
+        ("import os\nKERNEL = Kernel(name='own')\n", r"own\.py: line 2: NameError: name 'Kernel' is not defined"),
+        ("", r"own\.py: it defines no KERNEL"),
+    ],
+)
+def test_a_kernel_that_cannot_be_loaded_is_a_sentence_and_the_others_are_listed(tmp_path, monkeypatch, text, said):
+    for name in ("dense_blas", "own"):
+        (tmp_path / f"{name}.py").write_text(text if name == "own" else (kernels.HERE / f"{name}.py").read_text())
+    monkeypatch.setattr(kernels, "HERE", tmp_path)
+    monkeypatch.setattr(kernels, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "bench.kernels.own", raising=False)
+    with pytest.raises(BenchError, match=said):
+        kernels.load("own")
+    lines = kernel_lines()
+    assert any(line.startswith("dense_blas: ") for line in lines)
+    assert re.search(f"^own: cannot be loaded: .*{said}", lines[-1])
 
 
 def test_every_kernel_is_listed_with_whether_it_runs_here():

@@ -272,9 +272,9 @@ def test_relatives_share_the_expected_part_of_their_genome(tmp_path):
         ({"sires_per_generation": 30}, "30 sires need generations of at least 60"),
         ({"genotyped_generations": 9}, 'not "all" or in 1..3'),
         ({"traits": (Trait(), Trait())}, "same name"),
-        ({"n_sampels": 4}, "n_sampels: unknown key"),
-        ({"min_maf": 0.7}, "min_maf: Input should be less than 0.5"),
-        ({"traits": [{"h2": 2}]}, r"traits.0.h2: Input should be less than 1"),
+        ({"n_sampels": 4}, "unknown key `n_sampels`; did you mean 'n_samples'"),
+        ({"min_maf": 0.7}, "`min_maf`: Input should be less than 0.5"),
+        ({"traits": [{"h2": 2}]}, r"`traits.0.h2`: Input should be less than 1"),
         ({"kind": "simulation"}, "kind"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from bench.config import read
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+(OWN_DATA,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PAPER = "config/papers/freudenberg2023.yaml"
 
 
@@ -53,7 +55,7 @@ SNAKEMAKE = """\
 #!/bin/sh
 echo "snakemake $*" >> calls
 while [ $# -gt 1 ] && [ "$1" != --report ]; do shift; done
-for results in results/main results/real; do
+for results in results/main results/smoke results/real results/mine; do
   mkdir -p $results/tables $results/figures
   touch $results/measurements.parquet
 done
@@ -77,7 +79,9 @@ def make(tmp_path: Path) -> Callable[[str], tuple[subprocess.CompletedProcess[st
     Gives what make did and the calls of the environment's programs. (`make --dry-run` would not do: make runs
     lines that call make again even then.)
     """
-    for name in ("Makefile", "config", "envs", "pyproject.toml", "workflow"):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "config/mine.yaml").write_text(OWN_DATA)
+    for name in ("Makefile", "envs", "pyproject.toml", "workflow"):
         (tmp_path / name).symlink_to(ROOT / name)
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
@@ -120,8 +124,8 @@ def test_a_command_of_the_readme_runs(command, checkout):
 def test_make_runs_the_workflow_and_ends_with_the_path_of_the_report(command, make):
     done, calls = make(command)
     assert done.returncode == 0, done.stdout + done.stderr
-    config = dict(word.split("=") for word in command.split()[1:]).get("CONFIG")
-    results = "results/real" if config else "results/main"
+    config = dict(word.split("=") for word in command.split()[1:]).get("CONFIG", "")
+    results = f"results/{Path(config).stem or 'main'}"
     assert done.stdout.splitlines()[-1] == f"report: {results}/report.html"
     assert "the summary" in done.stdout
     first, report = [call for call in calls if call.startswith("snakemake ")]
@@ -129,6 +133,31 @@ def test_make_runs_the_workflow_and_ends_with_the_path_of_the_report(command, ma
     assert (f"--configfile {config}" in first) == bool(config)
     assert report.endswith(f"--report {results}/report.html")
     assert not [call for call in calls if "install" in call]
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "said"),
+    [
+        ("config/absent.yaml", None, "bench config: config/absent.yaml: no such file"),
+        ("config/own.yaml", "kernls: [decompress]", "bench config: config: unknown key `kernls`"),
+    ],
+)
+def test_make_with_a_configuration_that_cannot_be_used_says_so_and_runs_nothing(make, tmp_path, config, text, said):
+    if text is not None:
+        (tmp_path / config).write_text(text)
+    done, calls = make(f"make CONFIG={config}")
+    assert done.returncode != 0
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "The configuration cannot be used: correct it, then run make again.\n"
+    assert not [call for call in calls if call.startswith("snakemake ")]
+
+
+def test_make_help_names_every_command_of_a_user(make, tmp_path):
+    (tmp_path / "calls").touch()
+    said = make("make help")[0].stdout
+    for command in ("make ", "make CONFIG=FILE ", "make test ", "make test-environment "):
+        assert re.search(f"^{command}", said, re.MULTILINE)
 
 
 def test_make_test_runs_linters_type_checks_and_tests(make):
@@ -153,7 +182,7 @@ def test_bench_machine_shows_what_the_readme_promises(checkout):
 
 
 def test_the_plan_of_the_paper_refuses_in_words_and_does_not_crash(checkout):
-    lines = run(f"bench plan --configfile {PAPER}", checkout).stdout.splitlines()
+    lines = run(f"bench plan --json --configfile {PAPER}", checkout).stdout.splitlines()
     cases = [json.loads(line) for line in lines]
     assert {c["case"]["dataset"] for c in cases} == {"freudenberg_102k", "freudenberg_751k", "freudenberg_3m"}
     dense = [c for c in cases if (c["case"]["dataset"], c["case"]["kernel"]) == ("freudenberg_3m", "dense_blas")]
@@ -174,6 +203,9 @@ def test_the_readme_names_the_tables_and_figures_of_the_default_configuration():
 def test_the_example_of_own_data_is_an_entry_that_is_accepted():
     from bench.genotypes.spec import Plink, parse_spec
 
-    (block,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    ((name, entry),) = yaml.safe_load(block).items()
+    ((name, entry),) = yaml.safe_load(OWN_DATA)["datasets"].items()
     assert isinstance(parse_spec(entry, name=name), Plink)
+
+
+def test_the_example_of_own_data_is_that_of_its_page():
+    assert OWN_DATA in (ROOT / "docs/your-own-data.md").read_text(encoding="utf-8")

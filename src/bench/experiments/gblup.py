@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from bench import config, experiments, kernels, measure
+from bench.build import installed
 from bench.errors import BenchError
 from bench.experiments import Files, products
 from bench.genotypes.dataset import Dataset
@@ -35,8 +36,8 @@ from bench.relationships.genomic import (
     dense_grm,
     dense_grm_bytes,
     grm_diagonal,
-    missing_calls,
 )
+from bench.relationships.missing import missing_calls
 from bench.solvers.operator import Dense
 from bench.solvers.pcg import Solution
 
@@ -407,7 +408,10 @@ def run_solve(case: Case, files: Files, reference: Path) -> Document:
         try:
             operator = products.prepare(doc, case, packed, build)
             coding = session.timed("coding_time", "prepare", lambda: RELATIONSHIPS[case["relationship"]](packed))
-            missing = session.timed("missing_time", "prepare", lambda: missing_calls(packed))
+            library = installed("missing").library
+            missing = session.timed(
+                "missing_time", "prepare", lambda: missing_calls(packed, threads=case["threads"], library=library)
+            )
             diagonal = session.timed("diagonal_time", "prepare", lambda: grm_diagonal(packed, coding))
             centred = Centred(operator, coding, missing)
             wrong = _solve_gblup(session, centred, diagonal, exact, options)

@@ -34,6 +34,14 @@ class Stanza(config.Stanza):
     threads: config.ThreadCounts = [1]
     k: config.Counts = [10]
 
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _two_names(cls, pairs: Any) -> Any:
+        for pair in pairs if isinstance(pairs, list) else []:
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise ValueError(f"a pair is [first, second], found {pair!r}")
+        return pairs
+
     @field_validator("pairs")
     @classmethod
     def _exist(cls, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -27,7 +27,6 @@ from bench.provenance import blas_in_use, collect_provenance
 from bench.record import Document, sha256_of
 
 VERSION = 1
-TOLERANCE = {"f4": 1e-4, "f8": 1e-12}  # of the largest entry; a wrong product is off by far more
 DIRECTIONS = {"matmul": ("V", "ZV"), "rmatmul": ("U", "ZtU")}
 
 
@@ -174,6 +173,7 @@ def product(
 def verify(doc: Document, operator: GenotypeOperator, oracle: Oracle, case: Case, **place: Any) -> str | None:
     """Compare every k and direction with the oracle; the sentence that says what is wrong, or None."""
     dtype, problems = case["dtype"], []
+    allowed = kernels.load(case["kernel"]).allowed_error(dtype, case["target"])
     for k in case["k"]:
         for direction, (given, wanted) in DIRECTIONS.items():
             where = {"phase": "verify", "k": k, "direction": direction, **place}
@@ -185,10 +185,10 @@ def verify(doc: Document, operator: GenotypeOperator, oracle: Oracle, case: Case
             want = oracle.normals[wanted][:, :k]
             error = float(np.abs(got - want).max() / max(np.abs(want).max(), np.finfo(float).tiny))
             doc.add("rel_error", error, "1", **where)
-            if mismatches or not error <= TOLERANCE[dtype]:
+            if mismatches or not error <= allowed:
                 problems.append(
                     f"{direction} with k = {k}: {mismatches} of {got.size} integer results differ, "
-                    f"relative error {error:.2g} (allowed {TOLERANCE[dtype]:.0e})"
+                    f"relative error {error:.2g} (allowed {allowed:.0e})"
                 )
     return "; ".join(problems) or None
 

@@ -15,6 +15,7 @@ from bench.genotypes.pedigree import seed_for
 from bench.genotypes.spec import Trait
 
 NO_RECORD = {"", "na", "nan"}  # in lower case
+TWO_COLUMNS = "two id columns are recognised only by the names FID IID"
 
 
 def simulate_traits(qtl: np.ndarray, traits: Sequence[Trait], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -54,6 +55,7 @@ def read_phenotypes(path: Path, ids: Sequence[str]) -> pd.DataFrame:
     header, rows = _split(path)
     id_column = 1 if [h.upper().lstrip("#") for h in header[:2]] == ["FID", "IID"] else 0
     traits = header[id_column + 1 :]
+    _check_header(path, header, traits, ids)
     if not traits:
         raise BenchError(f"{path}: the header names no trait after the id column")
     if len(set(traits)) < len(traits) or "" in traits:
@@ -61,7 +63,7 @@ def read_phenotypes(path: Path, ids: Sequence[str]) -> pd.DataFrame:
             f"{path}: the header must name every trait, each once; it has {', '.join(map(repr, traits))}"
         )
     names = [row[id_column] for row in rows]
-    _check_ids(path, names, ids)
+    _check_ids(path, names, ids, hint=f"; {TWO_COLUMNS}" if id_column == 0 and len(traits) > 1 else "")
     values = [
         [_record(path, line, trait, text) for trait, text in zip(traits, row[id_column + 1 :], strict=True)]
         for line, row in enumerate(rows, start=2)
@@ -94,11 +96,22 @@ def _fields(path: Path, number: int, line: str, separator: str | None) -> list[s
         raise BenchError(f"{path}: line {number}: {error}") from None
 
 
-def _check_ids(path: Path, names: list[str], ids: Sequence[str]) -> None:
+def _check_header(path: Path, header: list[str], traits: list[str], ids: Sequence[str]) -> None:
+    """Refuse a table without a header: its first record would be taken for names, and lost."""
+    known = set(ids)
+    data = [f"{name!r} is an individual of the .fam file" for name in header[:2] if name in known]
+    data += [f"{name!r} is a number" for name in traits if finite(name) is not None]
+    if data:
+        raise BenchError(f"{path}: line 1 looks like data ({data[0]}); the table needs a header: id, then each trait")
+    if traits and traits[0].lower() in ("id", "fid", "iid"):
+        raise BenchError(f"{path}: the header begins with {' '.join(header[:2])}; {TWO_COLUMNS}")
+
+
+def _check_ids(path: Path, names: list[str], ids: Sequence[str], *, hint: str) -> None:
     seen: set[str] = set()
     for line, name in enumerate(names, start=2):
         if name in seen:
-            raise BenchError(f"{path}: line {line}: individual {name!r} has a line already; keep one line each")
+            raise BenchError(f"{path}: line {line}: individual {name!r} has a line already; keep one line each{hint}")
         seen.add(name)
     known = set(ids)
     strange = [name for name in names if name not in known]

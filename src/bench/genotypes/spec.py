@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from bench.errors import BenchError
+from bench.errors import BenchError, fault
 
 # Raised when the same entry would give other data: they are made again, with all that hangs on them.
 VERSIONS = {"simulated": 1, "fetched": 1, "plink": 1}
@@ -21,7 +22,7 @@ class _Model(BaseModel):
 class Trait(_Model):
     """A quantitative trait: additive, normal effects, phenotypic variance 1."""
 
-    name: str = Field(default="trait", pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(default="trait", pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")
     h2: float = Field(default=0.4, gt=0, lt=1, description="variance of the breeding values")
     n_qtl: int = Field(default=500, ge=1)
     missing_records: float = Field(default=0.0, ge=0, lt=1, description="share of individuals without a record")
@@ -112,6 +113,8 @@ class Plink(_Model):
 
     @model_validator(mode="after")
     def _named_once(self) -> Plink:
+        if self.prefix is not None and self.prefix.suffix in (".bed", ".bim", ".fam"):
+            raise ValueError(f"prefix: {self.prefix} is one file; give {self.prefix.with_suffix('')}, for all three")
         named = [self.bed, self.bim, self.fam]
         if self.prefix is not None and any(named):
             raise ValueError("prefix: give either prefix or bed, bim and fam")
@@ -134,21 +137,25 @@ DatasetSpec = Annotated[Simulated | Fetched | Plink, Field(discriminator="kind")
 _ADAPTER: TypeAdapter[Simulated | Fetched | Plink] = TypeAdapter(DatasetSpec)
 
 
-def parse_spec(spec: Any, *, name: str, source: str = "config/datasets.yaml") -> Simulated | Fetched | Plink:
+KINDS: dict[Any, type[_Model]] = {"simulated": Simulated, "fetched": Fetched, "plink": Plink}
+
+
+def parse_spec(spec: Any, *, name: str, source: str = "--spec") -> Simulated | Fetched | Plink:
     """Validate the entry `name` of `source`; BenchError names every key that is wrong, and how."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name):
         raise BenchError(f"{source}: {name!r} cannot name a data set: use letters, digits and '_'")
     try:
         return _ADAPTER.validate_python(spec)
     except ValidationError as error:
-        faults = "; ".join(_fault(e["loc"], e["msg"]) for e in error.errors(include_url=False))
+        faults = "; ".join(fault_of_entry(e, e["loc"]) for e in error.errors(include_url=False))
         raise BenchError(f"{source}: data set {name!r}: {faults}") from None
 
 
-def _fault(where: tuple[int | str, ...], message: str) -> str:
-    key = ".".join(str(part) for part in where if part not in ("simulated", "fetched", "plink"))
-    message = message.removeprefix("Value error, ").replace("Extra inputs are not permitted", "unknown key")
-    return f"{key}: {message}" if key else message
+def fault_of_entry(error: Any, inside: Sequence[int | str], *above: str) -> str:
+    """A sentence for an error of an entry. inside: its place there, which pydantic begins with the kind."""
+    kind, *place = inside or [None]
+    model = Trait if "traits" in place[:-1] else KINDS.get(kind, _Model)
+    return fault(error, ".".join(map(str, (*above, *place))), model.model_fields)
 
 
 def shares(total: int, parts: int) -> list[int]:

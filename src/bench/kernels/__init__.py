@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import BenchError
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from bench.genotypes.packed import PackedGenotypes
     from bench.machine import Machine
+    from bench.matrix import CentredMatrix, Choice, GenotypeMatrix, best
+
+__all__ = ["CentredMatrix", "Choice", "GenotypeMatrix", "Kernel", "Native", "Problem", "best", "load", "names"]
 
 HERE = Path(__file__).parent
 ABI = HERE / "gmk.h"
@@ -69,6 +73,19 @@ class Problem:
         return (self.n + self.m) * self.k * self.itemsize
 
 
+# Compilers and /proc/cpuinfo spell these features differently.
+CPU_FLAG_NAMES = {
+    "avx512vnni": "avx512_vnni",
+    "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avxvnni": "avx_vnni",
+    "avx512vbmi2": "avx512_vbmi2",
+}
+# The sets of CPU features that kernels are built for, the narrowest first.
+AVX2 = ("-mavx2", "-mfma", "-mbmi2")
+AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512", *AVX2)
+AVX512VNNI = ("-mavx512vbmi", "-mavx512vnni", *AVX512)
+
+
 @dataclass(frozen=True)
 class Native:
     """How to compile a kernel: one shared library per target, all with the C ABI of gmk.h.
@@ -76,15 +93,21 @@ class Native:
     source: file in the kernel's folder.
     targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs
     (-march=, -mtune= and -mprefer- are not).
+    shares: other folders below kernels/ whose files the source includes; a change there rebuilds this kernel too.
     """
 
     source: str
     targets: dict[str, tuple[str, ...]] = field(hash=False)
+    shares: tuple[str, ...] = ()
 
     def cpu_flags(self, target: str) -> tuple[str, ...]:
         """The CPU features, as /proc/cpuinfo spells them, that `target` needs."""
         options = [f[2:] for f in self.targets[target] if f.startswith("-m")]
-        return tuple(o for o in options if not o.startswith(("arch=", "tune=", "prefer-")))
+        options = [o for o in options if not o.startswith(("arch=", "tune=", "prefer-"))]
+        return tuple(CPU_FLAG_NAMES.get(o, o) for o in options)
+
+
+TOLERANCE = {"f4": 1e-4, "f8": 1e-12}  # of the largest entry; a wrong product is off by far more
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,8 @@ class Kernel:
     reads included, vectors (`Problem.vector_bytes`) not.
     bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline; None
     where they depend on the genotypes: then they are all that the prepared matrix holds.
+    tolerance: (dtype, target) → the largest error, relative to the largest entry, that a product of normal deviates
+    may have; None: `TOLERANCE` of the dtype.
     targets: the builds or libraries that a non-native kernel can run on.
     requires: target → why this machine lacks it, None if it does not.
     declines: Problem → why the kernel does not take it on any machine, None if it does.
@@ -111,6 +136,7 @@ class Kernel:
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f8",)
     bytes_read: Callable[[Problem], float] | None = lambda problem: problem.packed_bytes
+    tolerance: Callable[[str, str], float] | None = None
     gpu: bool = False
     requires: Callable[[str], str | None] = lambda target: None
     declines: Callable[[Problem], str | None] = lambda problem: None
@@ -121,6 +147,10 @@ class Kernel:
     @property
     def all_targets(self) -> tuple[str, ...]:
         return tuple(self.native.targets) if self.native else self.targets
+
+    def allowed_error(self, dtype: str, target: str) -> float:
+        """The largest error of a product of normal deviates, relative to its largest entry: one above it is wrong."""
+        return self.tolerance(dtype, target) if self.tolerance else TOLERANCE[dtype]
 
     def lacks(self, target: str, machine: Machine) -> str | None:
         """Why `machine` cannot run this kernel's `target` at all, in words; None if it can."""
@@ -174,18 +204,34 @@ def load(name: str) -> Kernel:
     """The declaration of kernel `name`."""
     if name not in names():
         raise BenchError(f"there is no kernel {name!r}; there are {', '.join(names())}")
-    kernel = getattr(importlib.import_module(f"bench.kernels.{name}"), "KERNEL", None)
+    file = HERE / name / "__init__.py" if (HERE / name).is_dir() else HERE / f"{name}.py"
+    try:
+        kernel = getattr(importlib.import_module(f"bench.kernels.{name}"), "KERNEL", None)
+    except SyntaxError as error:
+        raise BenchError(f"{error.filename}: line {error.lineno}: {error.msg}; correct it and run again") from None
+    except Exception as error:  # whatever a new file may raise
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(str(HERE / name))]
+        where = f"{frames[-1].filename}: line {frames[-1].lineno}" if frames else str(file)
+        raise BenchError(f"{where}: {type(error).__name__}: {error}; correct it and run again") from None
     if not isinstance(kernel, Kernel):
-        raise BenchError(f"{HERE / name}: it defines no KERNEL; docs/adding-a-kernel.md shows one")
+        raise BenchError(f"{file}: it defines no KERNEL; docs/adding-a-kernel.md shows one")
     if kernel.name != name:
-        raise BenchError(f"{HERE / name}: KERNEL.name is {kernel.name!r}, it must equal the file name {name!r}")
+        raise BenchError(f"{file}: KERNEL.name is {kernel.name!r}, it must equal the file name {name!r}")
     return kernel
 
 
 def sources(name: str) -> list[str]:
     """The files a change to which must rerun this kernel (and no other)."""
-    folder = HERE / name
-    if folder.is_dir():
-        return sorted(str(f) for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
-    foreign = load(name).foreign()
-    return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else [])]
+    if not (HERE / name).is_dir():
+        foreign = load(name).foreign()
+        return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else [])]
+    native = load(name).native
+    folders = [HERE / folder for folder in (name, *(native.shares if native else ()))]
+    return sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+
+
+def __getattr__(name: str) -> Any:
+    """The library's entry points, loaded when first used: declarations must import quickly."""
+    if name in {"CentredMatrix", "Choice", "GenotypeMatrix", "best"}:
+        return getattr(importlib.import_module("bench.matrix"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

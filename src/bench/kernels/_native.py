@@ -14,6 +14,7 @@ ABI = 1
 POINTER, SIZE, INT = ct.c_void_p, ct.c_size_t, ct.c_int
 SIGNATURES = {
     "gmk_abi": (INT, []),
+    "gmk_runs": (INT, []),
     "gmk_prepare": (POINTER, [POINTER, SIZE, SIZE, SIZE, INT, INT]),
     "gmk_bytes": (SIZE, [POINTER]),
     "gmk_matmul": (INT, [POINTER, POINTER, SIZE, POINTER]),
@@ -33,6 +34,8 @@ def bind(library: Path) -> ct.CDLL:
         raise BenchError(f"{library}: not a kernel library ({error}); build it with `bench build`") from None
     if (found := lib.gmk_abi()) != ABI:
         raise BenchError(f"{library}: kernel ABI {found}, this version needs {ABI}; build it again")
+    if not lib.gmk_runs():
+        raise BenchError(f"{library}: compiled for instructions that this processor lacks; build another target")
     return lib
 
 

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from bench.errors import BenchError
 from bench.genotypes.packed import MISSING, PackedGenotypes
+from bench.relationships.missing import MISSING_CODE, MissingCalls
 from bench.solvers.operator import Operator
 
-MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
 BLOCK_BYTES = 128 << 20  # of decoded genotypes at a time
 PANEL = 2048  # rows of a product's tile: 2048 × 15,000 float32 is 120 MB beside a G of 1.8 GB
 
@@ -82,27 +81,13 @@ def _dosage_moments(packed: PackedGenotypes) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(squares / np.maximum(called - 1, 1))
 
 
-def missing_calls(packed: PackedGenotypes) -> sparse.csc_array | None:
-    """(n, m) indicator of missing calls, float64; None when there are none. 12 B a missing call."""
-    per_snp = packed.code_counts()[:, MISSING_CODE]
-    if not per_snp.any():
-        return None
-    indptr = np.concatenate([[0], np.cumsum(per_snp)])
-    indices = np.empty(indptr[-1], np.int32)
-    for block in packed.blocks(_snps_per_block(packed.n_samples, 1)):
-        if per_snp[block].any():
-            # Row-major over (snp, individual): ordered as the compressed columns want them.
-            indices[indptr[block.start] : indptr[block.stop]] = np.nonzero(packed.dosages(block).T == MISSING)[1]
-    return sparse.csc_array((np.ones(indices.size), indices, indptr), shape=packed.shape)
-
-
 class Centred:
     """W = (Z − 1c')∘called·diag(s) from a raw operator Z in which a missing call counts 0.
 
     W V = Z(sV) − 1c'(sV) + Miss(c∘sV); W'U = s∘(Z'U − c(1'U) + c∘(Miss'U)). Results are float64.
     """
 
-    def __init__(self, dosages: Operator, coding: Coding, missing: sparse.csc_array | None = None):
+    def __init__(self, dosages: Operator, coding: Coding, missing: MissingCalls | None = None):
         """missing: `missing_calls` of the same genotypes."""
         self.dosages, self.coding, self.missing = dosages, coding, missing
         self.shape: tuple[int, int] = dosages.shape
@@ -113,14 +98,14 @@ class Centred:
         centred = self.coding.centre[:, None] * scaled
         out = self.dosages.matmul(scaled) - centred.sum(axis=0)
         if self.missing is not None:
-            out += self.missing @ centred
+            self.missing.add_matmul(centred, out)
         return out
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         """W'U, (n, k) → (m, k)."""
         taken = np.broadcast_to(U.sum(axis=0), (self.shape[1], U.shape[1]))
         if self.missing is not None:
-            taken = taken - self.missing.T @ U
+            taken = taken - self.missing.rmatmul(U)
         return self.coding.scale[:, None] * (self.dosages.rmatmul(U) - self.coding.centre[:, None] * taken)
 
 

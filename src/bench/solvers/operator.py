@@ -45,3 +45,17 @@ class Dense:
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         return self.array.T @ U
+
+
+class Swapped:
+    """Another operator's transpose."""
+
+    def __init__(self, of: Operator):
+        self._of = of
+        self.shape: tuple[int, int] = (of.shape[1], of.shape[0])
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        return self._of.rmatmul(V)
+
+    def rmatmul(self, U: np.ndarray) -> np.ndarray:
+        return self._of.matmul(U)

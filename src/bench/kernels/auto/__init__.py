@@ -1,0 +1,36 @@
+"""What a library user gets: for each product the faster of the schemes that share one stored copy.
+
+`lut5` from two columns on, `slices` for one column of doubles where the processor has 8-bit dot products;
+the rule and its reasons stand in auto.cc. Block sizes follow from n, m, k, the threads and the second-level
+cache (lut5.h).
+As in `lut5`, a zero dosage skips its input: 0 times NaN or infinity counts as 0.
+"""
+
+from dataclasses import replace
+
+from bench.kernels import AVX2, AVX512, AVX512VNNI, Kernel, Native, Problem, lut5, slices
+
+
+def bytes_needed(problem: Problem) -> int:
+    """The .bed pages, the packed copy and the larger work space: `slices` has one column."""
+    work = max(lut5.work_bytes(problem), slices.work_bytes(replace(problem, k=1)))
+    return problem.packed_bytes + lut5.packed_bytes(problem) + work
+
+
+KERNEL = Kernel(
+    name="auto",
+    open="bench.kernels._native:NativeMatrix",
+    native=Native(
+        "auto.cc",
+        targets={
+            "portable": ("-O3",),
+            "avx2": ("-O3", *AVX2),
+            "avx512": ("-O3", *AVX512),
+            "avx512vnni": ("-O3", *AVX512VNNI),
+        },
+        shares=("_panels", "lut5", "slices"),
+    ),
+    dtypes=("f4", "f8"),
+    bytes_needed=bytes_needed,
+    summary="the faster of lut5 and slices for each product, from the copy that they share",
+)

@@ -1,0 +1,57 @@
+// For each product the faster of the schemes that share the one stored copy.
+#include "gmk.h"
+#include "lut5/lut5.h"
+
+#include <cmath>
+
+#if defined(__AVX512VNNI__)
+#include "slices/slices.h"
+#endif
+
+using panels::Panels;
+
+namespace {
+
+// One column of doubles: a table entry would be half empty, and 8-bit products take six steps a column, whatever k
+// is. From two columns on a lookup does more. Without 8-bit dot products (VNNI) lookups win for one column too.
+bool by_slices(size_t k, int real) {
+#if defined(__AVX512VNNI__)
+    return k == 1 && real == 8;
+#else
+    return (void)k, (void)real, false;
+#endif
+}
+
+template <class real>
+int multiply(const Panels& z, const void* x, size_t k, void* out, bool transposed) {
+#if defined(__AVX512VNNI__)
+    // NaN and infinity have no digits. Lookups take them, and so a result never depends on the scheme.
+    const auto *first = static_cast<const real*>(x), *last = first + (transposed ? z.n : z.m) * k;
+    if (by_slices(k, z.real) && std::all_of(first, last, [](real value) { return std::isfinite(value); }))
+        return slices::product<real>(z, x, k, out, transposed);
+#endif
+    return lut5::product<real>(z, x, k, out, transposed);
+}
+
+int multiply(const void* z, const void* x, size_t k, void* out, bool transposed) {
+    const auto& matrix = *static_cast<const Panels*>(z);
+    return (matrix.real == 8 ? multiply<double> : multiply<float>)(matrix, x, k, out, transposed);
+}
+
+}  // namespace
+
+int gmk_abi(void) { return GMK_ABI; }
+
+void* gmk_prepare(const uint8_t* bed, size_t stride, size_t n, size_t m, int threads, int real) {
+    return panels::pack(bed, stride, n, m, threads, real);
+}
+
+size_t gmk_bytes(const void* z) { return static_cast<const Panels*>(z)->bytes(); }
+int gmk_matmul(const void* z, const void* v, size_t k, void* out) { return multiply(z, v, k, out, false); }
+int gmk_rmatmul(const void* z, const void* u, size_t k, void* out) { return multiply(z, u, k, out, true); }
+void gmk_free(void* z) { panels::release(static_cast<Panels*>(z)); }
+
+// The name of the kernel whose scheme a product of k columns goes through. Both directions choose alike today.
+extern "C" const char* auto_scheme(size_t k, int real, int /*transposed*/) {
+    return by_slices(k, real) ? "slices" : "lut5";
+}

@@ -1,0 +1,52 @@
+"""Codes of five genotypes formed on the fly from one 2-bit copy, and tables of their 243 sums, for both directions.
+
+After the 5codes of Freudenberg et al. (2023), Front Genet 14:1220408, which stores the codes once for each direction.
+A zero dosage skips its input: unlike in a dense product, 0 times NaN or infinity counts as 0, so only rows that carry
+the allele become NaN or infinite. Results do not depend on the number of threads.
+"""
+
+from bench.kernels import AVX2, AVX512, Kernel, Native, Problem
+
+PANEL, LINE = 256, 64  # individuals, and the bytes of a SNP's dosages of them
+TAIL = 64  # lines of zeros behind the last SNP
+HUGE_PAGE = 2 << 20
+ROWS, COLUMNS = 10_240, 32  # of a thread's block, at the most
+TABLES = 8 * 243 * 64  # bytes
+
+
+def packed_bytes(problem: Problem) -> int:
+    """The one copy that panels.h keeps, in whole huge pages."""
+    lines = -(-problem.n // PANEL) * problem.m + TAIL
+    return -(-lines * LINE // HUGE_PAGE) * HUGE_PAGE
+
+
+def work_bytes(problem: Problem) -> int:
+    """Each thread's words, tables and sums: 3.5 MB for doubles at the most, in huge pages together."""
+    rows = min(ROWS, -(-max(problem.n, problem.m) // PANEL) * PANEL)
+    columns = -(-min(problem.k, COLUMNS) // 4) * 4
+    each = (rows + 8) * LINE + TABLES + rows * columns * problem.itemsize + 256
+    return problem.threads * each + HUGE_PAGE
+
+
+def bytes_needed(problem: Problem) -> int:
+    """The .bed pages, the packed copy and the work space."""
+    return problem.packed_bytes + packed_bytes(problem) + work_bytes(problem)
+
+
+KERNEL = Kernel(
+    name="lut5",
+    open="bench.kernels._native:NativeMatrix",
+    native=Native(
+        "lut5.cc",
+        targets={
+            "scalar": ("-O2", "-DLUT5_SCALAR"),
+            "portable": ("-O3",),
+            "avx2": ("-O3", *AVX2),
+            "avx512": ("-O3", *AVX512),
+        },
+        shares=("_panels",),
+    ),
+    dtypes=("f4", "f8"),
+    bytes_needed=bytes_needed,
+    summary="five genotypes a table lookup, codes formed on the fly from one 2-bit copy for both directions",
+)

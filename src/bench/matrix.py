@@ -1,0 +1,192 @@
+"""The genotype matrix as a library user gets it: a scipy LinearOperator over the kernel that fits the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from bench import kernels
+from bench.build import installed
+from bench.errors import BenchError
+from bench.genotypes.bim_fam import read_bim, read_fam
+from bench.genotypes.packed import PackedGenotypes
+from bench.kernels import GenotypeOperator, Problem
+from bench.machine import memory_available, this_machine
+from bench.relationships.genomic import RELATIONSHIPS, Centred
+from bench.relationships.missing import missing_calls
+from bench.solvers.operator import Operator, Swapped
+
+K = 32  # columns that a matrix's memory is planned with
+FALLBACK = ("numba_unpack", "numba")  # where there is no C++ compiler
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `best` chose. scheme: direction → the scheme that a product of k columns goes through."""
+
+    kernel: str
+    target: str
+    scheme: dict[str, str]
+    reason: str
+
+
+def best(n: int, m: int, k: int = 10, *, threads: int | None = None, dtype: str = "f8") -> Choice:
+    """The kernel and target for products of an (n, m) matrix with k columns on this machine.
+
+    That is `auto` in the widest build that the processor runs, compiled at the first use; without a C++
+    compiler the numba kernel. `auto` chooses its scheme at each product, from k, the values' type and the build
+    (kernels/auto/auto.cc), and its block sizes from n, m, k, the threads and the second-level cache.
+    """
+    problem = Problem(n, m, k, dtype, threads or this_machine().cores)
+    made = installed("auto")
+    if made.library is None:
+        name, target = FALLBACK
+        return Choice(name, target, dict.fromkeys(("matmul", "rmatmul"), name), made.reason or "auto was not built")
+    scheme = _scheme(made.library)
+    schemes = {direction: scheme(problem, direction == "rmatmul") for direction in ("matmul", "rmatmul")}
+    return Choice("auto", made.target, schemes, f"{made.target} is the widest build that {this_machine().cpu} runs")
+
+
+def _scheme(library: Path) -> Callable[[Problem, bool], str]:
+    import ctypes as ct
+
+    function = ct.CDLL(str(library)).auto_scheme
+    function.restype, function.argtypes = ct.c_char_p, [ct.c_size_t, ct.c_int, ct.c_int]
+    return lambda problem, transposed: function(problem.k, problem.itemsize, transposed).decode()
+
+
+class _Real(LinearOperator):
+    """A LinearOperator over `products`, whose transpose copies nothing: scipy's own conjugates every operand."""
+
+    products: Operator
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self.products.matmul(X)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self.products.rmatmul(X)
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        return self.products.matmul(x.reshape(-1, 1))
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        return self.products.rmatmul(x.reshape(-1, 1))
+
+    def _adjoint(self) -> Any:
+        return _Transposed(self)
+
+    def _transpose(self) -> Any:
+        return _Transposed(self)
+
+
+class _Transposed(_Real):
+    """Another operator's transpose."""
+
+    def __init__(self, of: _Real):
+        super().__init__(of.dtype, of.shape[::-1])
+        self.products = Swapped(of.products)
+
+
+class GenotypeMatrix(_Real):
+    """Z (n, m): dosages 0, 1, 2 of each SNP's counted allele (the second of the .bim), a missing call 0.
+
+    `Z @ L` multiplies (m,) or (m, k), `Z.T @ R` (n,) or (n, k); results are of the matrix's dtype. Memory: one
+    copy at 2 bits a genotype, and at most 3.5 MB a thread.
+    """
+
+    def __init__(
+        self,
+        packed: PackedGenotypes,
+        *,
+        kernel: str = "auto",
+        dtype: str = "f8",
+        threads: int | None = None,
+        individuals: np.ndarray | None = None,
+        snps: np.ndarray | None = None,
+    ):
+        """kernel: any of `bench kernels`; threads: None takes all cores that this process may use.
+
+        BenchError: no such kernel, too little memory (said before it is taken), too many threads, no build.
+        """
+        threads = threads or this_machine().cores
+        super().__init__(np.dtype(dtype), packed.shape)
+        self.packed, self.threads = packed, threads
+        self.individuals, self.snps = individuals, snps
+        name, target, library = _executable(kernel)
+        declared = kernels.load(name)
+        problem = Problem(*packed.shape, K, np.dtype(dtype).str[1:], threads)
+        if threads > this_machine().cores:
+            raise BenchError(f"asked for {threads} threads, this machine has {this_machine().cores} cores")
+        if reason := declared.refuses(problem, target, this_machine(), memory=memory_available()):
+            raise BenchError(f"{packed.path or 'genotypes'} in kernel {name}: {reason}")
+        self.kernel, self.target = name, target
+        self._held: GenotypeOperator = declared.prepare(
+            packed, target=target, dtype=problem.dtype, library=library, threads=threads
+        )
+        self.products, self.bytes_held = self._held, self._held.bytes_held
+
+    @classmethod
+    def from_bed(cls, path: str | Path, **options: Any) -> GenotypeMatrix:
+        """Pack PREFIX.bed, with PREFIX.bim and PREFIX.fam beside it; `path` is PREFIX or PREFIX.bed.
+
+        The file is mapped, not read into memory first. Options as of the class. BenchError: files that are
+        missing or do not fit each other, and what the class refuses.
+        """
+        bed = Path(path) if str(path).endswith(".bed") else Path(f"{path}.bed")
+        fam, bim = read_fam(bed.with_suffix(".fam")), read_bim(bed.with_suffix(".bim"))
+        packed = PackedGenotypes.open(bed, n_samples=len(fam), n_snps=len(bim))
+        return cls(packed, individuals=fam["id"].to_numpy(), snps=bim["snp"].to_numpy(), **options)
+
+    @classmethod
+    def from_dosages(cls, dosages: np.ndarray, **options: Any) -> GenotypeMatrix:
+        """Pack (n, m) integers 0, 1, 2 and −1 for a missing call."""
+        dosages = np.asarray(dosages)
+        if dosages.ndim != 2 or not dosages.size or not np.isin(dosages, (-1, 0, 1, 2)).all():
+            raise BenchError("dosages: an (n, m) array of 0, 1, 2 and −1 (missing) was needed")
+        return cls(PackedGenotypes.from_dosages(dosages.astype(np.int8)), **options)
+
+    def centred(self, relationship: str = "vanraden1") -> CentredMatrix:
+        """W (n, m): centred, for "standardised" scaled, missing calls imputed by their SNP's mean."""
+        if relationship not in RELATIONSHIPS:
+            raise BenchError(f"there is no relationship {relationship!r}; there are {', '.join(RELATIONSHIPS)}")
+        return CentredMatrix(self, relationship)
+
+    def close(self) -> None:
+        """Give the memory back; products are a ValueError from then on."""
+        self._held.close()
+
+
+class CentredMatrix(_Real):
+    """W = (Z − 1c')·diag(s) of a GenotypeMatrix, 0 where the call is missing; float64. G = W W'/divisor.
+
+    centre, scale: (m,).
+    """
+
+    def __init__(self, Z: GenotypeMatrix, relationship: str):
+        super().__init__(np.dtype("f8"), Z.shape)
+        coding = RELATIONSHIPS[relationship](Z.packed)
+        missing = missing_calls(Z.packed, threads=Z.threads, library=installed("missing").library)
+        self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
+        self.products = Centred(Z.products, coding, missing)
+
+
+def _executable(kernel: str) -> tuple[str, str, Path | None]:
+    """The kernel, the target and the library to run for `kernel`."""
+    declared = kernels.load(kernel)
+    if declared.native is None:
+        lacks = {target: declared.lacks(target, this_machine()) for target in declared.all_targets}
+        runs = [target for target, reason in lacks.items() if reason is None]
+        if not runs:
+            raise BenchError(f"kernel {kernel} cannot run here: {lacks[declared.all_targets[0]]}")
+        return kernel, runs[0], None
+    made = installed(kernel)
+    if made.library is not None:
+        return kernel, made.target, made.library
+    if kernel == "auto":
+        return (*FALLBACK, None)
+    raise BenchError(f"kernel {kernel}: {made.reason}")

@@ -1,0 +1,110 @@
+"""Missing calls as lists, and their products: what mean imputation adds to a kernel's products."""
+
+from __future__ import annotations
+
+import ctypes as ct
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from bench.genotypes.packed import MISSING, PackedGenotypes
+
+MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
+BLOCK_BYTES = 32 << 20  # of decoded genotypes at a time
+INPUTS = 4096  # of a block: 16 columns of them are 512 KB, half of a second-level cache
+POINTER, SIZE, INT = ct.c_void_p, ct.c_size_t, ct.c_int
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A 0/1 matrix (rows, columns) as lists of each row's columns, cut by blocks of INPUTS columns.
+
+    first: int64, where the list of (block, row) begins at block·rows + row; inputs: uint16, columns within their
+    block, ascending.
+    """
+
+    shape: tuple[int, int]
+    first: np.ndarray
+    inputs: np.ndarray
+
+    @classmethod
+    def of(cls, matrix: sparse.csc_array, rows: int, columns: int) -> Lists:
+        """The lists of the nonzeros of a (rows, columns) matrix."""
+        blocks = [matrix[:, c : c + INPUTS].tocsr() for c in range(0, columns, INPUTS)]
+        counts = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)])
+        inputs = np.concatenate([block.indices for block in blocks])
+        return cls((rows, columns), np.cumsum(counts, dtype=np.int64), inputs.astype(np.uint16))
+
+    def csr(self) -> sparse.csr_array:
+        """The same matrix in scipy."""
+        rows, columns = self.shape
+        blocks = []
+        for b, c in enumerate(range(0, columns, INPUTS)):
+            first = self.first[b * rows : (b + 1) * rows + 1]
+            inputs = self.inputs[first[0] : first[-1]].astype(np.int32)
+            width = min(INPUTS, columns - c)
+            blocks.append(sparse.csr_array((np.ones(inputs.size), inputs, first - first[0]), shape=(rows, width)))
+        return sparse.csr_array(sparse.hstack(blocks, format="csr"))
+
+    @property
+    def nbytes(self) -> int:
+        return self.first.nbytes + self.inputs.nbytes
+
+
+@dataclass(frozen=True)
+class MissingCalls:
+    """Miss, the (n, m) indicator of missing calls: 4 B a call, and 8 B per row of each block.
+
+    library: the compiled _missing/missing.cc; without it products are scipy's, on one thread.
+    """
+
+    by_individual: Lists
+    by_snp: Lists
+    threads: int = 1
+    library: Path | None = field(default=None, compare=False)
+
+    def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
+        """out (n, k) += Miss X, X (m, k); both float64, C-contiguous."""
+        self._add(self.by_individual, X, out)
+
+    def rmatmul(self, U: np.ndarray) -> np.ndarray:
+        """Miss'U, (n, k) → (m, k) float64."""
+        out = np.zeros((self.by_snp.shape[0], U.shape[1]))
+        self._add(self.by_snp, np.ascontiguousarray(U, "f8"), out)
+        return out
+
+    def _add(self, lists: Lists, X: np.ndarray, out: np.ndarray) -> None:
+        if self._gather is None:
+            out += lists.csr() @ X
+            return
+        sizes = (*lists.shape, INPUTS, X.ctypes.data, X.shape[1], out.ctypes.data, self.threads)
+        if self._gather(lists.first.ctypes.data, lists.inputs.ctypes.data, *sizes):
+            raise MemoryError("no memory for the sums at missing calls")
+
+    @cached_property
+    def _gather(self):
+        if self.library is None:
+            return None
+        function = ct.CDLL(str(self.library)).missing_gather
+        function.restype, function.argtypes = INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT]
+        return function
+
+
+def missing_calls(packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None) -> MissingCalls | None:
+    """The missing calls of `packed`; None when there are none."""
+    per_snp = packed.code_counts()[:, MISSING_CODE]
+    if not per_snp.any():
+        return None
+    first = np.concatenate([[0], np.cumsum(per_snp)])
+    individuals = np.empty(first[-1], np.int32)
+    for block in packed.blocks(max(1, BLOCK_BYTES // packed.n_samples)):
+        if per_snp[block].any():
+            # Row-major over (SNP, individual): the order that compressed columns have.
+            individuals[first[block.start] : first[block.stop]] = np.nonzero(packed.dosages(block).T == MISSING)[1]
+    n, m = packed.shape
+    miss = sparse.csc_array((np.ones(individuals.size, np.int8), individuals, first), shape=(n, m))
+    transposed = sparse.csc_array(miss.tocsr().T)
+    return MissingCalls(Lists.of(miss, n, m), Lists.of(transposed, m, n), threads, library)

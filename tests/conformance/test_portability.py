@@ -1,0 +1,82 @@
+"""Other compilers, another architecture, and libraries that this processor does not run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import kernels
+from bench.build import ALWAYS, build
+from bench.errors import BenchError
+from bench.genotypes.packed import PackedGenotypes
+from bench.kernels._native import NativeMatrix, bind
+from bench.machine import this_machine
+
+NATIVE = [name for name in kernels.names() if kernels.load(name).native]
+HARNESS = Path(__file__).parent / "harness.cc"
+FOREIGN = """
+#include "gmk.h"
+int gmk_abi(void) { return GMK_ABI; }
+extern "C" int gmk_runs(void) { return 0; }
+void* gmk_prepare(const uint8_t*, size_t, size_t, size_t, int, int) { return nullptr; }
+size_t gmk_bytes(const void*) { return 0; }
+int gmk_matmul(const void*, const void*, size_t, void*) { return 1; }
+int gmk_rmatmul(const void*, const void*, size_t, void*) { return 1; }
+void gmk_free(void*) {}
+"""
+
+
+def test_a_library_for_another_processor_is_a_sentence(tmp_path):
+    source, library = tmp_path / "foreign.cc", tmp_path / "foreign.so"
+    # The header's own definition is weak, but twice in one file is once too often.
+    text = kernels.ABI.read_text().replace("int gmk_runs(void) {", "int unused(void) {").replace("#pragma once", "")
+    source.write_text(text + FOREIGN.replace('#include "gmk.h"', ""))
+    subprocess.run(["g++", *ALWAYS, str(source), "-o", str(library)], check=True)
+    with pytest.raises(BenchError, match=r"foreign\.so: compiled for instructions that this processor lacks"):
+        bind(library)
+
+
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="clang++ is not on this machine")
+@pytest.mark.parametrize("name", NATIVE)
+def test_clang_builds_every_target_and_its_products_are_exact(name, tmp_path):
+    native = kernels.load(name).native
+    assert native is not None
+    rng = np.random.default_rng(3)
+    for target in native.targets:
+        made = build(name, target, tmp_path / target, compiler="clang++", flags=("-Werror",))
+        assert made.library, made.reason
+        if kernels.load(name).lacks(target, this_machine()):
+            continue
+        packed = PackedGenotypes(rng.integers(0, 256, (2100, 75), dtype=np.uint8), 299)
+        Z = np.maximum(packed.dosages(), 0).astype("f8")
+        operator = NativeMatrix(packed, dtype="f8", library=made.library, threads=2)
+        for k in (1, 4, 11):
+            V, U = rng.integers(-9, 10, (2100, k)), rng.integers(-9, 10, (299, k))
+            np.testing.assert_array_equal(operator.matmul(V), Z @ V)
+            np.testing.assert_array_equal(operator.rmatmul(U), Z.T @ U)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("aarch64-linux-gnu-g++") is None, reason="aarch64-linux-gnu-g++ is not on this machine"
+)
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not on this machine")
+@pytest.mark.parametrize("name", ["lut5", "auto"])
+def test_the_portable_build_is_exact_on_arm64(name, tmp_path):
+    """Cross-compiled with a harness that compares with plain loops, and run in an emulator."""
+    native = kernels.load(name).native
+    assert native is not None
+    program = tmp_path / name
+    options = [option for option in ALWAYS if option not in ("-shared", "-fPIC")]
+    sources = [str(kernels.HERE / name / native.source), str(HARNESS)]
+    subprocess.run(
+        ["aarch64-linux-gnu-g++", *options, "-O2", "-static", f"-I{kernels.HERE}", *sources, "-o", str(program)],
+        check=True,
+    )
+    done = subprocess.run(["qemu-aarch64", str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().endswith("48 products are exact")
