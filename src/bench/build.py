@@ -16,7 +16,6 @@ from bench.kernels import Native
 from bench.machine import this_machine
 from bench.record import atomic_path, read_json, sha256_of, write_json, write_text
 
-PACKAGE = Path(__file__).parent
 ALWAYS = ("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wall")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mfma", "-mbmi2", "-mprefer-vector-width=512")
 LIMITS = Native(

@@ -61,6 +61,20 @@ def test_prepare_product_and_memory_are_apart(files):
     assert rows(doc, "bytes_held")[0]["value"] >= 23 * 57 * 8
 
 
+def test_a_kernel_whose_size_depends_on_the_genotypes_reads_what_it_holds(files):
+    doc = products.run(CASE | {"kernel": "scipy_sparse", "target": "csc"}, files)
+    assert doc.status == "ok"
+    (held,), (read,) = rows(doc, "bytes_held"), rows(doc, "bytes_read")
+    assert read["value"] == held["value"] > 0
+
+
+def test_a_problem_that_a_kernel_declines_is_refused_with_its_reason(files):
+    case = CASE | {"kernel": "scipy_sparse", "target": "csc", "threads": 2}
+    if this_machine().cores == 1:
+        pytest.skip("one core: more threads are refused for that")
+    assert "one thread" in refusal(case, files)
+
+
 def test_the_document_says_what_was_measured_and_where(files, small_dataset):
     doc = products.run(CASE, files)
     data = Dataset.read(small_dataset)

@@ -156,7 +156,8 @@ def prepare(
     doc.add("prepare_cpu", took.cpu, "s", phase="prepare", **place)
     doc.add("bytes_held", made[0].bytes_held, "B", phase="memory", **place)
     doc.add("bytes_needed", kernel.bytes_needed(problem), "B", phase="memory", **place)
-    doc.add("bytes_read", kernel.bytes_read(problem), "B", phase="memory", **place)
+    read = kernel.bytes_read(problem) if kernel.bytes_read else made[0].bytes_held
+    doc.add("bytes_read", read, "B", phase="memory", **place)
     doc.add("prepare_rss", max(0, measure.current_rss() - before), "B", phase="memory", **place)
     return made[0]
 

@@ -126,13 +126,17 @@ class Kernel:
     native kernel, with target=... in place of library=... for another.
     bytes_needed: Problem → bytes of the prepared matrix and its work space, the .bed pages that it
     reads included, vectors (`Problem.vector_bytes`) not.
-    bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline.
+    bytes_read: Problem → bytes of the stored matrix that one product streams from memory, for the roofline; None
+    where they depend on the genotypes: then they are all that the prepared matrix holds.
     work: (Problem, direction, target) → {one of WORK: how much of it a product with k columns takes}, for the
     table of bounds. What the algorithm cannot do without: building tables, recoding and sums are left out.
     tolerance: (dtype, target) → the largest error, relative to the largest entry, that a product of normal deviates
     may have; None: `TOLERANCE` of the dtype.
     targets: the builds or libraries that a non-native kernel can run on.
     requires: target → why this machine lacks it, None if it does not.
+    declines: Problem → why the kernel does not take it on any machine, None if it does.
+    foreign: the file of somebody else's library that the kernel calls, None if there is none; a source of the
+    kernel, whose change repeats its measurements.
     """
 
     name: str
@@ -141,11 +145,13 @@ class Kernel:
     native: Native | None = None
     targets: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f8",)
-    bytes_read: Callable[[Problem], float] = lambda problem: problem.packed_bytes
+    bytes_read: Callable[[Problem], float] | None = lambda problem: problem.packed_bytes
     work: Callable[[Problem, str, str], dict[str, float]] | None = None
     tolerance: Callable[[str, str], float] | None = None
     gpu: bool = False
     requires: Callable[[str], str | None] = lambda target: None
+    declines: Callable[[Problem], str | None] = lambda problem: None
+    foreign: Callable[[], Path | None] = lambda: None
     cite: str = ""
     summary: str = ""
 
@@ -178,6 +184,8 @@ class Kernel:
             return reason
         if problem.dtype not in self.dtypes:
             return f"{self.name} has no {problem.dtype} path; it has {', '.join(self.dtypes)}"
+        if reason := self.declines(problem):
+            return reason
         need = self.bytes_needed(problem) + problem.vector_bytes
         if need > memory:
             return f"needs {need / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB can be used"
@@ -226,7 +234,8 @@ def load(name: str) -> Kernel:
 def sources(name: str) -> list[str]:
     """The files a change to which must rerun this kernel (and no other)."""
     if not (HERE / name).is_dir():
-        return [str(HERE / f"{name}.py")]
+        foreign = load(name).foreign()
+        return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else [])]
     native = load(name).native
     folders = [HERE / folder for folder in (name, *(native.shares if native else ()))]
     return sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
