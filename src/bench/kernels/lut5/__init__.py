@@ -33,6 +33,25 @@ def bytes_needed(problem: Problem) -> int:
     return problem.packed_bytes + packed_bytes(problem) + work_bytes(problem)
 
 
+def sweeps(k: int, itemsize: int, target: str) -> list[int]:
+    """Widths of the table entries that k columns go through, in doubles (lut5.h, Plan)."""
+    widest = 4 if target == "avx2" else 8
+    widths, left = [], k * itemsize / 8
+    while left > 0:
+        widths.append(widest if left > widest / 2 else 4 if left > 2 else 2)
+        left -= widths[-1]
+    return widths
+
+
+def work(problem: Problem, direction: str, target: str) -> dict[str, float]:
+    """A lookup for five genotypes and an addition of its columns; 32 columns share a reading of the genotypes."""
+    codes, widths = problem.n * problem.m / 5, sweeps(problem.k, problem.itemsize, target)
+    readings = -(-problem.k // COLUMNS)
+    return {"bytes": problem.packed_bytes * readings} | {
+        f"lookups{w}": codes * widths.count(w) for w in sorted(set(widths))
+    }
+
+
 KERNEL = Kernel(
     name="lut5",
     open="bench.kernels._native:NativeMatrix",
@@ -48,5 +67,6 @@ KERNEL = Kernel(
     ),
     dtypes=("f4", "f8"),
     bytes_needed=bytes_needed,
+    work=work,
     summary="five genotypes a table lookup, codes formed on the fly from one 2-bit copy for both directions",
 )

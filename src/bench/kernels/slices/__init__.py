@@ -40,6 +40,13 @@ def bytes_needed(problem: Problem) -> int:
     return problem.packed_bytes + packed_bytes(problem) + work_bytes(problem)
 
 
+def work(problem: Problem, direction: str, target: str) -> dict[str, float]:
+    """A multiply-add of a genotype for every digit of every column; COLUMNS columns share a reading."""
+    digits = REDUCED.get(target, {"f8": 6, "f4": 4}[problem.dtype])
+    readings = -(-problem.k // COLUMNS)
+    return {"int8": digits * problem.n * problem.m * problem.k, "bytes": problem.packed_bytes * readings}
+
+
 def tolerance(dtype: str, target: str) -> float:
     """The largest error of a product of normal deviates, relative to its largest entry.
 
@@ -68,5 +75,6 @@ KERNEL = Kernel(
     dtypes=("f4", "f8"),
     bytes_needed=bytes_needed,
     tolerance=tolerance,
+    work=work,
     summary="int8 multiply-adds of dosages and digits of fixed-point inputs, from one 2-bit copy for both directions",
 )
