@@ -48,7 +48,7 @@ def test_the_code_of_the_page_runs(herd, monkeypatch):
 
 @pytest.mark.parametrize("kernel", ["auto", "numba_unpack", "dense_blas"])
 def test_products_equal_dense_ones_in_both_directions(herd, dosages, kernel):
-    Z, dense = GenotypeMatrix.from_bed(herd, kernel=kernel), np.maximum(dosages, 0)
+    Z, dense = GenotypeMatrix.from_bed(herd, kernel=kernel, threads=1), np.maximum(dosages, 0)
     rng = np.random.default_rng(1)
     V, U = rng.integers(-9, 10, (M, 5)), rng.integers(-9, 10, (N, 3))
     assert isinstance(Z, LinearOperator)
@@ -100,7 +100,7 @@ def test_best_names_what_runs_and_why():
 def test_without_a_compiler_numba_takes_over(dosages, monkeypatch, tmp_path):
     refused = replace(build.installed("auto"), library=None, reason="no C++ compiler 'g++' on this machine")
     monkeypatch.setattr(matrix, "installed", lambda name: refused)
-    Z = GenotypeMatrix.from_dosages(dosages)
+    Z = GenotypeMatrix.from_dosages(dosages, threads=1)
     assert Z.kernel == "numba_unpack"
     np.testing.assert_array_equal(Z @ np.ones(M), np.maximum(dosages, 0).sum(1))
     choice = best(*dosages.shape)

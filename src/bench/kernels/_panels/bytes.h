@@ -25,6 +25,7 @@ struct Bytes {
     static Bytes repeat(uint8_t b) { return {_mm512_set1_epi8(char(b))}; }
     static Bytes zero() { return {_mm512_setzero_si512()}; }
     void store(void* p) const { _mm512_storeu_si512(p, v); }
+    void stream(void* p) const { _mm512_stream_si512((__m512i*)p, v); }  // past the caches, to an aligned place
     template <int BITS> Bytes left() const { return {_mm512_slli_epi64(v, BITS)}; }
     template <int BITS> Bytes right() const { return {_mm512_srli_epi64(v, BITS)}; }
     Bytes operator&(Bytes o) const { return {_mm512_and_si512(v, o.v)}; }
@@ -69,6 +70,7 @@ struct Bytes {
     static Bytes repeat(uint8_t b) { return {_mm256_set1_epi8(char(b))}; }
     static Bytes zero() { return {_mm256_setzero_si256()}; }
     void store(void* p) const { _mm256_storeu_si256((__m256i*)p, v); }
+    void stream(void* p) const { _mm256_stream_si256((__m256i*)p, v); }
     template <int BITS> Bytes left() const { return {_mm256_slli_epi64(v, BITS)}; }
     template <int BITS> Bytes right() const { return {_mm256_srli_epi64(v, BITS)}; }
     Bytes operator&(Bytes o) const { return {_mm256_and_si256(v, o.v)}; }
@@ -112,6 +114,7 @@ struct Bytes {
     static Bytes repeat(uint8_t b) { return {vec{} + b}; }
     static Bytes zero() { return {vec{}}; }
     void store(void* p) const { std::memcpy(p, &v, 16); }
+    void stream(void* p) const { store(p); }
     template <int BITS> Bytes left() const { return {vec(words(v) << BITS)}; }
     template <int BITS> Bytes right() const { return {vec(words(v) >> BITS)}; }
     Bytes operator&(Bytes o) const { return {v & o.v}; }

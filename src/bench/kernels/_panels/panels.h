@@ -13,10 +13,14 @@
 #include <cstring>
 #include <new>
 
+#include "_panels/bytes.h"
+
 namespace panels {
 
 constexpr size_t PANEL = 256;       // individuals
 constexpr size_t LINE = PANEL / 4;  // bytes of a SNP in a panel
+constexpr size_t BLOCK = 128;       // SNPs that are packed for all panels in turn
+constexpr size_t AHEAD = 2;         // panels whose lines are fetched beforehand
 constexpr size_t TAIL = 64;         // SNPs of zeros after the last one: tiles may be read whole
 
 // Cache-line aligned memory for `count` items, in huge pages where it spans some: without them the strides
@@ -58,27 +62,37 @@ struct Panels {
     size_t individuals(size_t panel) const { return std::min(PANEL, n - panel * PANEL); }
 };
 
-// Eight bytes of .bed codes 0, 1 (missing), 2, 3 as dosages 0, 0, 1, 2: the high bit says that the allele is
-// there, the low bit then that it is there twice.
-inline uint64_t dosages(uint64_t codes) {
-    const uint64_t carries = codes >> 1 & 0x5555555555555555, twice = carries & codes;
-    return carries + twice;
+// .bed codes 0, 1 (missing), 2, 3 as dosages 0, 0, 1, 2: the high bit says that the allele is there, the low bit then
+// that it is there twice.
+inline Bytes dosages(Bytes codes) {
+    const Bytes there = codes.right<1>() & Bytes::repeat(0x55);
+    return there + (there & codes);
 }
 
-// A line from the `bytes` bytes of .bed codes of up to 256 individuals; `last` keeps the used bits of the last.
-inline void recode(const uint8_t* bed, size_t bytes, uint8_t last, uint8_t* line) {
-    alignas(64) uint64_t words[LINE / 8] = {};
-    std::memcpy(words, bed, bytes);
-    reinterpret_cast<uint8_t*>(words)[bytes - 1] &= last;
-    for (uint64_t& word : words) word = dosages(word);
-    std::memcpy(line, words, LINE);
+// A panel's lines of SNPs [begin, end) from the .bed rows. Lines go past the caches: nothing reads them soon.
+inline void pack_lines(const uint8_t* bed, size_t stride, size_t panel, size_t begin, size_t end, uint8_t* lines) {
+    for (size_t j = begin; j < end; j++) {
+        const uint8_t* from = bed + j * stride + panel * LINE;
+        __builtin_prefetch(from + AHEAD * LINE);
+        for (size_t i = 0; i < LINE; i += Bytes::WIDTH) dosages(Bytes::load(from + i)).stream(lines + j * LINE + i);
+    }
 }
 
-// Packs a .bed payload. A thread packs the panels that it later multiplies, so that their pages are near it.
-// Reading goes through the file's rows a block of SNPs at a time, which keeps the source's pages in the cache
-// while every panel takes its 64 bytes of them. Null: no memory.
+// The same of a panel that is not full: `bytes` bytes of a row may be read, of the last one the bits `used`.
+inline void pack_part(const uint8_t* bed, size_t stride, size_t panel, size_t begin, size_t end, size_t bytes,
+                      uint8_t used, uint8_t* lines) {
+    for (size_t j = begin; j < end; j++) {
+        alignas(64) uint8_t line[LINE] = {};
+        std::memcpy(line, bed + j * stride + panel * LINE, bytes);
+        line[bytes - 1] &= used;
+        pack_lines(line, 0, 0, 0, 1, lines + j * LINE);
+    }
+}
+
+// Packs a .bed payload. A thread packs the panels that it later multiplies, so that their pages are near it. It goes
+// through the file's rows a block of SNPs at a time: their lines stay in the cache until every panel has taken its own.
+// Null: no memory.
 inline Panels* pack(const uint8_t* bed, size_t stride, size_t n, size_t m, int threads, int real) {
-    constexpr size_t BLOCK = 64;  // SNPs: their .bed rows stay in the second-level cache up to n = 30,000
     auto* z = new (std::nothrow) Panels{n, m, threads, real, nullptr};
     if (!z) return nullptr;
     z->codes = allocate<uint8_t>(z->bytes());
@@ -91,13 +105,19 @@ inline Panels* pack(const uint8_t* bed, size_t stride, size_t n, size_t m, int t
     {
         const size_t me = omp_get_thread_num(), all = omp_get_num_threads();
         const size_t first = share(z->count(), me, all), last = share(z->count(), me + 1, all);
-        for (size_t start = 0; start < m; start += BLOCK)
+        for (size_t begin = 0; begin < m; begin += BLOCK)
             for (size_t panel = first; panel < last; panel++) {
                 const size_t individuals = z->individuals(panel), bytes = (individuals + 3) / 4;
-                const uint8_t used = 0xff >> 2 * (4 * bytes - individuals);
-                for (size_t j = start; j < std::min(m, start + BLOCK); j++)
-                    recode(bed + j * stride + panel * LINE, bytes, used, z->codes + (panel * m + j) * LINE);
+                const size_t end = std::min(m, begin + BLOCK);
+                uint8_t* lines = z->codes + panel * m * LINE;
+                if (individuals == PANEL)
+                    pack_lines(bed, stride, panel, begin, end, lines);
+                else
+                    pack_part(bed, stride, panel, begin, end, bytes, 0xff >> 2 * (4 * bytes - individuals), lines);
             }
+#if defined(__AVX2__)
+        _mm_sfence();  // streamed lines are seen by every thread
+#endif
     }
     return z;
 }
