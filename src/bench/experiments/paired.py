@@ -18,7 +18,7 @@ from bench.genotypes.dataset import Dataset
 from bench.kernels import Problem
 from bench.machine import memory_available
 from bench.oracle import Oracle
-from bench.plan import Case, expand, kernels_of, thread_counts, variants
+from bench.plan import Case, best, expand, kernels_of, thread_counts, variants
 from bench.record import Document
 
 VERSION = 1
@@ -51,13 +51,13 @@ class Stanza(config.Stanza):
 
 
 def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
-    """A session per data set × pair × dtype × threads; two native kernels meet in the same target."""
+    """A session per data set × pair × dtype × threads; native kernels meet in the same target, or each in its best."""
     pairs = [
         (kernel, target, f"{other}/{other_target}")
         for first, second in stanza.pairs
         for kernel, target in variants([first], config.targets)
         for other, other_target in variants([second], config.targets)
-        if target == other_target or not (kernels.load(first).native and kernels.load(second).native)
+        if _meet(first, target, second, other_target, config.targets)
     ]
     return expand(
         "paired",
@@ -69,6 +69,14 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
         },
         k=sorted(set(stanza.k)),
     )
+
+
+def _meet(first: str, target: str, second: str, other_target: str, targets: list[str]) -> bool:
+    """Whether two builds are compared: those of one target, and the two that "best" stands for."""
+    one, other = kernels.load(first), kernels.load(second)
+    if target == other_target or not (one.native and other.native):
+        return True
+    return "best" in targets and (target, other_target) == (best(one), best(other))
 
 
 def run(case: Case, files: Files) -> Document:
