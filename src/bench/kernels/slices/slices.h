@@ -11,7 +11,8 @@
 //   same individuals at four SNPs; a plane of that meets the four digits of those SNPs in all its lanes.
 // The sums of ROWS vectors and S slices stay in registers.
 //
-// The bound is the rate of vpdpbusd: on Zen 4 one of 64 products a cycle, 39 G/s for six slices at 3.66 GHz.
+// The bound is the rate of vpdpbusd: on Zen 4 one of 64 products a cycle, 39 G/s for six slices at 3.66 GHz, of which 34
+// are reached at one column, 36 at ten (docs/slices.md).
 #pragma once
 #include "slices/sums.h"
 
@@ -22,12 +23,12 @@ using panels::PANEL;
 
 constexpr size_t PARTS = LINE / Bytes::WIDTH;  // vectors of a line
 constexpr size_t PLANES = 4;
-constexpr size_t COLUMNS = 8;                       // that share a pass over Z, at the most
-constexpr size_t DIGIT_BYTES = size_t(32) << 20;  // of those columns, more than one
+constexpr size_t COLUMNS = 8;                     // that share a pass over Z, at the most
+constexpr size_t DIGIT_BYTES = size_t(32) << 20;  // of those columns, if there is more than one
 
 // Vectors of dosages that share a load of digits: as many as registers hold sums for.
 template <size_t S>
-constexpr size_t ROWS = Bytes::WIDTH == 64 && S < 7 ? 4 : 2;
+constexpr size_t ROWS = Bytes::WIDTH == 32 ? 2 : S < 7 ? 4 : 3;
 
 // ---- Digits -----------------------------------------------------------------------------------------------------
 
@@ -106,7 +107,8 @@ constexpr size_t interleaved_byte(size_t v, size_t lane) {
 }
 constexpr size_t VECTORS = 4 * PARTS;
 
-// The next lines to interleave, a group at a time between the sums of these: that would leave multipliers idle.
+// The next lines to interleave: a group at a time between the sums of these, because shuffles alone leave the
+// multipliers idle (25 G/s, 34 so).
 struct Ahead {
     const uint8_t* lines;
     uint8_t* quads;
@@ -192,9 +194,10 @@ void matmul_panel(const Panels& z, size_t panel, const Digits<S>& in, size_t k, 
 
 // ---- Z'U --------------------------------------------------------------------------------------------------------
 
-constexpr size_t SNPS = 256;           // whose totals a thread keeps
-constexpr size_t MOST_PANELS = 64;     // that are summed in registers
-constexpr size_t NEXT = 8;             // SNPs ahead, whose lines of the same panels are fetched: 20 G/s without, 32 with
+template <size_t S>
+constexpr size_t SNPS = 64 * ROWS<S>;  // whose totals a thread keeps
+constexpr size_t MOST_PANELS = 64;  // that are summed in registers
+constexpr size_t NEXT = 8;          // SNPs ahead, whose lines of the same panels are fetched: 19 G/s without, 32 with
 
 // Sums `count` panels of R SNPs: sums[SNP][slice][lane], or adds to these sums.
 template <size_t S, size_t R>
@@ -217,7 +220,7 @@ void add_lines(const Panels& z, size_t panel, size_t count, size_t snp, const ui
 
 template <size_t S>
 struct RmatmulWork {
-    Total totals[SNPS][COLUMNS];
+    Total totals[SNPS<S>][COLUMNS];
 };
 
 // Adds panels `first` to `last` to the totals of ROWS SNPs and one column.
@@ -235,7 +238,7 @@ void sum_individuals(const Panels& z, size_t first, size_t last, size_t snp, con
     for (size_t r = 0; r < ROWS<S>; r++) totals[r][column].add<S>(rows[0] + r * S);
 }
 
-// SNPs `first` to `last`, at most SNPS, of out (m, k) = Z'U.
+// SNPs `first` to `last`, at most SNPS<S>, of out (m, k) = Z'U.
 template <class real, size_t S>
 void rmatmul_snps(const Panels& z, size_t first, size_t last, const Digits<S>& in, size_t k, real* out,
                   RmatmulWork<S>& work) {
@@ -271,8 +274,8 @@ void rmatmul(const Panels& z, const Digits<S>& in, size_t k, real* out, RmatmulW
         const size_t me = omp_get_thread_num(), all = omp_get_num_threads();
         const size_t first = panels::share(groups, me, all) * ROWS<S>;
         const size_t last = std::min(z.m, panels::share(groups, me + 1, all) * ROWS<S>);
-        for (size_t j = first; j < last; j += SNPS)
-            rmatmul_snps(z, j, std::min(last, j + SNPS), in, k, out, work[me]);
+        for (size_t j = first; j < last; j += SNPS<S>)
+            rmatmul_snps(z, j, std::min(last, j + SNPS<S>), in, k, out, work[me]);
     }
 }
 

@@ -68,7 +68,14 @@ struct Sums {
     static constexpr size_t MOST = 63;  // pairs of products, of at most 512, in 16 bits
     __m512i v = _mm512_setzero_si512();
 
-    void add(Bytes dosages, Bytes digits) { v = _mm512_add_epi16(v, _mm512_maddubs_epi16(dosages.v, digits.v)); }
+    void add(Bytes dosages, Bytes digits) {
+        // gcc would form many products before it adds them, and run out of registers: 17 instead of 25 G/s.
+        __m512i sums = v, pairs;
+        asm("vpmaddubsw %[digits], %[dosages], %[pairs]\n\tvpaddw %[pairs], %[sums], %[sums]"
+            : [sums] "+v"(sums), [pairs] "=&v"(pairs)
+            : [dosages] "v"(dosages.v), [digits] "v"(digits.v));
+        v = sums;
+    }
     __m512i wide() const { return _mm512_madd_epi16(v, _mm512_set1_epi16(1)); }
 };
 #elif defined(__AVXVNNI__)
@@ -84,7 +91,13 @@ struct Sums {
     static constexpr size_t MOST = 63;
     __m256i v = _mm256_setzero_si256();
 
-    void add(Bytes dosages, Bytes digits) { v = _mm256_add_epi16(v, _mm256_maddubs_epi16(dosages.v, digits.v)); }
+    void add(Bytes dosages, Bytes digits) {
+        __m256i sums = v, pairs;
+        asm("vpmaddubsw %[digits], %[dosages], %[pairs]\n\tvpaddw %[pairs], %[sums], %[sums]"
+            : [sums] "+x"(sums), [pairs] "=&x"(pairs)
+            : [dosages] "x"(dosages.v), [digits] "x"(digits.v));
+        v = sums;
+    }
     __m256i wide() const { return _mm256_madd_epi16(v, _mm256_set1_epi16(1)); }
 };
 #endif
