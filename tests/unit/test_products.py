@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from bench import measure
+from bench import kernels, measure
 from bench.errors import BenchError
 from bench.experiments import Files, paired, products
 from bench.genotypes.dataset import Dataset
@@ -146,6 +146,21 @@ def test_a_kernel_that_is_wrong_is_never_timed(files, replace, operator, words):
     assert not rows(doc, "product_time")
     assert not rows(doc, "product_cpu")
     assert rows(doc, "rel_error")
+
+
+def test_a_kernel_may_declare_the_error_that_a_target_is_allowed(files, replace, monkeypatch):
+    replace(Inaccurate)
+    allowed = {"openblas": 1e-5, "mkl": 1e-9}
+    monkeypatch.setattr(Kernel, "allowed_error", lambda self, dtype, target: allowed[target])
+    assert products.run(CASE, files).status == "ok"
+    allowed["openblas"] = 1e-9
+    assert "(allowed 1e-09)" in products.run(CASE, files).reason
+
+
+def test_without_a_declaration_the_allowed_error_is_that_of_the_dtype():
+    assert kernels.load("decompress").allowed_error("f8", "avx2") == kernels.TOLERANCE["f8"]
+    reduced, full = (kernels.load("slices").allowed_error("f8", t) for t in ("avx512vnni_s3", "avx512vnni"))
+    assert full < 1e-12 < 1e-7 < reduced < 1e-5
 
 
 def test_a_wrong_partner_stops_a_pair_before_it_is_timed(files, replace, monkeypatch):

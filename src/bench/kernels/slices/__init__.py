@@ -14,7 +14,7 @@ TAIL = 64  # lines of zeros behind the last SNP
 HUGE_PAGE = 2 << 20
 COLUMNS, DIGITS = 8, 7  # of a pass over the genotypes, at the most
 DIGIT_BYTES = 32 << 20  # of a pass's columns, if there is more than one
-WORK = 128 << 10  # bytes of a thread
+WORK = 160 << 10  # bytes of a thread
 REDUCED = {f"avx512vnni_s{digits}": digits for digits in (3, 4, 5, 7)}
 
 

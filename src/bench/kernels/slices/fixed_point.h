@@ -114,9 +114,9 @@ struct Total {
     static constexpr size_t LOW = 3;  // digits
     int64_t high, low;
 
-    template <size_t S>
-    void add(const int64_t (&sums)[S]) {
-        for (size_t s = 0; s < std::min(S, LOW); s++) low += sums[s] * (int64_t(1) << 8 * s);
+    template <size_t S, class integer>
+    void add(const integer* sums) {
+        for (size_t s = 0; s < LOW; s++) low += sums[s] * (int64_t(1) << 8 * s);
         for (size_t s = LOW; s < S; s++) high += sums[s] * (int64_t(1) << 8 * (s - LOW));
     }
     template <class real>

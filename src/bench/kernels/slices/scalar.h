@@ -17,7 +17,7 @@ void sum_digits(const Panels& z, bool transposed, const int64_t* fixed, const Sc
             for (size_t s = 0; s < S; s++) sums[s] += weight * int8_t(all >> 8 * s);
         }
         Total total{};
-        total.add(sums);
+        total.add<S>(sums);
         out[row * k] = total.value<real>(scale);
     }
 }

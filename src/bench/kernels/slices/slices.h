@@ -11,10 +11,9 @@
 //   same individuals at four SNPs; a plane of that meets the four digits of those SNPs in all its lanes.
 // The sums of ROWS vectors and S slices stay in registers.
 //
-// The bound is the rate of vpdpbusd: on Zen 4 one of 64 products a cycle, 39 G/s for six slices at 3.66 GHz.
+// The bound is the rate of vpdpbusd: on Zen 4 one of 64 products a cycle, 39 G/s for six slices at 3.66 GHz, of which 34
+// are reached at one column, 36 at ten (docs/slices.md).
 #pragma once
-#include <utility>
-
 #include "slices/sums.h"
 
 namespace slices {
@@ -24,12 +23,12 @@ using panels::PANEL;
 
 constexpr size_t PARTS = LINE / Bytes::WIDTH;  // vectors of a line
 constexpr size_t PLANES = 4;
-constexpr size_t COLUMNS = 8;                       // that share a pass over Z, at the most
-constexpr size_t DIGIT_BYTES = size_t(32) << 20;  // of those columns, more than one
+constexpr size_t COLUMNS = 8;                     // that share a pass over Z, at the most
+constexpr size_t DIGIT_BYTES = size_t(32) << 20;  // of those columns, if there is more than one
 
 // Vectors of dosages that share a load of digits: as many as registers hold sums for.
 template <size_t S>
-constexpr size_t ROWS = Bytes::WIDTH == 64 && S < 7 ? 4 : 2;
+constexpr size_t ROWS = Bytes::WIDTH == 32 ? 2 : S < 7 ? 4 : 3;
 
 // ---- Digits -----------------------------------------------------------------------------------------------------
 
@@ -84,12 +83,14 @@ void fill(Digits<S>& to, const real* x, size_t k, int threads) {
 
 // ---- Z V --------------------------------------------------------------------------------------------------------
 
-constexpr size_t QUADS = std::min<size_t>(Sums::MOST, 64);  // groups of four SNPs that are interleaved at once
+constexpr size_t QUADS = std::min<size_t>(Sums::MOST, 128);  // groups of four SNPs that are interleaved at once
+constexpr size_t FETCH = 128;                                // SNPs after them, whose lines are fetched meanwhile
 
 // The lines of four SNPs, byte by byte: lane l of vector v holds bytes `interleaved_byte(v, l)` of the four.
 inline void interleave(const uint8_t* lines, uint8_t* quads) {
     for (size_t part = 0; part < PARTS; part++) {
         const uint8_t* from = lines + part * Bytes::WIDTH;
+        if (part == 0) each<4>([&](auto i) INLINE { __builtin_prefetch(from + (FETCH + i) * LINE, 0, 2); });
         const Bytes a = Bytes::load(from), b = Bytes::load(from + LINE);
         const Bytes c = Bytes::load(from + 2 * LINE), d = Bytes::load(from + 3 * LINE);
         const Bytes ab = Bytes::low8(a, b), AB = Bytes::high8(a, b);
@@ -106,31 +107,40 @@ constexpr size_t interleaved_byte(size_t v, size_t lane) {
 }
 constexpr size_t VECTORS = 4 * PARTS;
 
-// Adds `count` quads of a vector to the sums of its planes: sums[plane][slice][lane].
-template <size_t S, size_t... R>
-void add_quads(const uint8_t* quads, size_t count, const uint8_t* digits, int32_t* sums, std::index_sequence<R...>) {
-    Sums acc[sizeof...(R)][S] = {};
-    for (size_t q = 0; q < count; q++, quads += Bytes::WIDTH, digits += 4 * S) {
-        const Bytes x = Bytes::load(quads);
-        const Bytes dosages[] = {plane<R>(x)...};
-#pragma GCC unroll 8
-        for (size_t s = 0; s < S; s++) {
-            Bytes y = spread(digits + 4 * s);
-            pin(y);
-#pragma GCC unroll 4
-            for (size_t r = 0; r < sizeof...(R); r++) acc[r][s].add(dosages[r], y);
-        }
+// The next lines to interleave: a group at a time between the sums of these, because shuffles alone leave the
+// multipliers idle (25 G/s, 34 so).
+struct Ahead {
+    const uint8_t* lines;
+    uint8_t* quads;
+    size_t left;
+
+    [[gnu::always_inline]] void step() {
+        if (!left) return;
+        interleave(lines, quads);
+        lines += 4 * LINE;
+        quads += Bytes::WIDTH;
+        left--;
     }
-#pragma GCC unroll 4
-    for (size_t r = 0; r < sizeof...(R); r++)
-#pragma GCC unroll 8
-        for (size_t s = 0; s < S; s++) add_to(sums + (r * S + s) * LANES, acc[r][s].wide());
+};
+
+// Adds `count` quads of a vector to the sums of R of its planes: sums[plane][slice][lane].
+template <size_t S, size_t FIRST, size_t R>
+void add_quads(const uint8_t* quads, size_t count, const uint8_t* digits, int32_t* sums, Ahead& ahead) {
+    Block<R, S> block;
+    for (size_t q = 0; q < count; q++, quads += Bytes::WIDTH, digits += 4 * S) {
+        if (q % 4 == 0) ahead.step();
+        const Bytes x = Bytes::load(quads);
+        Bytes dosages[R];
+        each<R>([&](auto r) INLINE { dosages[r] = plane<FIRST + r>(x); });
+        block.add(dosages, [&](auto s) INLINE { return spread(digits + 4 * s); });
+    }
+    block.put(sums, true);
 }
 
 // What a thread works in for Z V: interleaved lines, and the sums of a panel.
 template <size_t S>
 struct MatmulWork {
-    alignas(64) uint8_t quads[VECTORS][QUADS][Bytes::WIDTH];
+    alignas(64) uint8_t quads[2][VECTORS][QUADS][Bytes::WIDTH];
     alignas(64) int32_t sums[COLUMNS][VECTORS][PLANES][S][LANES];
     Total totals[COLUMNS][PANEL];
 };
@@ -138,18 +148,19 @@ struct MatmulWork {
 // The sums of a panel over SNPs `first` to `last`.
 template <size_t S>
 void sum_snps(const Panels& z, size_t panel, size_t first, size_t last, const Digits<S>& in, MatmulWork<S>& work) {
-    for (size_t j = first; j < last; j += 4 * QUADS) {
-        const size_t count = (std::min(last, j + 4 * QUADS) - j + 3) / 4;
-        for (size_t q = 0; q < count; q++) interleave(z.line(panel, j + 4 * q), work.quads[0][q]);
+    const auto count = [&](size_t j) { return j < last ? (std::min(last, j + 4 * QUADS) - j + 3) / 4 : 0; };
+    Ahead ahead{z.line(panel, first), work.quads[0][0][0], count(first)};
+    while (ahead.left) ahead.step();
+    for (size_t j = first, block = 0; j < last; j += 4 * QUADS, block = !block) {
+        ahead = {z.line(panel, j + 4 * QUADS), work.quads[!block][0][0], count(j + 4 * QUADS)};
         for (size_t c = 0; c < in.columns; c++)
             for (size_t v = 0; v < VECTORS; v++) {
-                const uint8_t *quads = work.quads[v][0], *digits = in.of(c, j);
+                const uint8_t *quads = work.quads[block][v][0], *digits = in.of(c, j);
                 auto& sums = work.sums[c][v];
-                if constexpr (ROWS<S> == 4)
-                    add_quads<S>(quads, count, digits, sums[0][0], std::index_sequence<0, 1, 2, 3>());
+                if constexpr (ROWS<S> == 4) add_quads<S, 0, 4>(quads, count(j), digits, sums[0][0], ahead);
                 else {
-                    add_quads<S>(quads, count, digits, sums[0][0], std::index_sequence<0, 1>());
-                    add_quads<S>(quads, count, digits, sums[2][0], std::index_sequence<2, 3>());
+                    add_quads<S, 0, 2>(quads, count(j), digits, sums[0][0], ahead);
+                    add_quads<S, 2, 2>(quads, count(j), digits, sums[2][0], ahead);
                 }
             }
     }
@@ -163,7 +174,7 @@ void add_to_totals(const Digits<S>& in, MatmulWork<S>& work) {
                 for (size_t lane = 0; lane < LANES; lane++) {
                     int64_t sums[S];
                     for (size_t s = 0; s < S; s++) sums[s] = work.sums[c][v][f][s][lane];
-                    work.totals[c][4 * interleaved_byte(v, lane) + f].add(sums);
+                    work.totals[c][4 * interleaved_byte(v, lane) + f].template add<S>(sums);
                 }
 }
 
@@ -183,42 +194,33 @@ void matmul_panel(const Panels& z, size_t panel, const Digits<S>& in, size_t k, 
 
 // ---- Z'U --------------------------------------------------------------------------------------------------------
 
-constexpr size_t SNPS = 256;           // whose totals a thread keeps
-constexpr size_t MOST_PANELS = 64;     // that are summed in registers
+template <size_t S>
+constexpr size_t SNPS = 64 * ROWS<S>;  // whose totals a thread keeps
+constexpr size_t MOST_PANELS = 64;  // that are summed in registers
+constexpr size_t NEXT = 8;          // SNPs ahead, whose lines of the same panels are fetched: 19 G/s without, 32 with
 
-// Sums `count` panels of ROWS SNPs: sums[SNP][slice][lane].
-template <size_t S, size_t... R>
-void add_lines(const Panels& z, size_t panel, size_t count, size_t snp, const uint8_t* digits, int32_t* sums,
-               std::index_sequence<R...>) {
-    Sums acc[sizeof...(R)][S] = {};
-    const auto add_plane = [&](const uint8_t* lines, auto f) __attribute__((always_inline)) {
-        constexpr size_t F = decltype(f)::value;
-        const Bytes dosages[] = {plane<F>(Bytes::load(lines + R * LINE))...};
-#pragma GCC unroll 8
-        for (size_t s = 0; s < S; s++) {
-            Bytes y = Bytes::load(digits + (F * S + s) * Bytes::WIDTH);
-            pin(y);
-#pragma GCC unroll 4
-            for (size_t r = 0; r < sizeof...(R); r++) acc[r][s].add(dosages[r], y);
-        }
-    };
+// Sums `count` panels of R SNPs: sums[SNP][slice][lane], or adds to these sums.
+template <size_t S, size_t R>
+void add_lines(const Panels& z, size_t panel, size_t count, size_t snp, const uint8_t* digits, bool add,
+               int32_t* sums) {
+    Block<R, S> block;
     for (size_t p = panel; p < panel + count; p++)
-        for (size_t part = 0; part < PARTS; part++, digits += PLANES * S * Bytes::WIDTH) {
+        for (size_t part = 0; part < PARTS; part++) {
             const uint8_t* lines = z.line(p, snp) + part * Bytes::WIDTH;
-            add_plane(lines, std::integral_constant<size_t, 0>());
-            add_plane(lines, std::integral_constant<size_t, 1>());
-            add_plane(lines, std::integral_constant<size_t, 2>());
-            add_plane(lines, std::integral_constant<size_t, 3>());
+            if (part == 0) each<R>([&](auto r) INLINE { __builtin_prefetch(lines + (NEXT + r) * LINE, 0, 2); });
+            each<PLANES>([&](auto f) INLINE {
+                Bytes dosages[R];
+                each<R>([&](auto r) INLINE { dosages[r] = plane<f>(Bytes::load(lines + r * LINE)); });
+                block.add(dosages, [&](auto s) INLINE { return Bytes::load(digits + s * Bytes::WIDTH); });
+                digits += S * Bytes::WIDTH;
+            });
         }
-#pragma GCC unroll 4
-    for (size_t r = 0; r < sizeof...(R); r++)
-#pragma GCC unroll 8
-        for (size_t s = 0; s < S; s++) add_to(sums + (r * S + s) * LANES, acc[r][s].wide());
+    block.put(sums, add);
 }
 
 template <size_t S>
 struct RmatmulWork {
-    Total totals[SNPS][COLUMNS];
+    Total totals[SNPS<S>][COLUMNS];
 };
 
 // Adds panels `first` to `last` to the totals of ROWS SNPs and one column.
@@ -226,22 +228,17 @@ template <size_t S>
 void sum_individuals(const Panels& z, size_t first, size_t last, size_t snp, const Digits<S>& in, size_t column,
                      Total (*totals)[COLUMNS]) {
     constexpr size_t AT_ONCE = std::min(MOST_PANELS, Sums::MOST / (PLANES * PARTS));
-    alignas(64) int32_t sums[ROWS<S>][S][LANES] = {};
+    constexpr size_t FOURS = (ROWS<S> * S + 3) / 4;
+    alignas(64) int32_t sums[FOURS][4][LANES];
     for (size_t panel = first; panel < last; panel += AT_ONCE)
-        add_lines<S>(z, panel, std::min(AT_ONCE, last - panel), snp, in.of(column, panel * PANEL), sums[0][0],
-                     std::make_index_sequence<ROWS<S>>());
-    for (size_t r = 0; r < ROWS<S>; r++) {
-        int64_t row[S];
-        for (size_t s = 0; s < S; s++) {
-            int32_t sum = 0;
-            for (size_t lane = 0; lane < LANES; lane++) sum += sums[r][s][lane];
-            row[s] = sum;
-        }
-        totals[r][column].add(row);
-    }
+        add_lines<S, ROWS<S>>(z, panel, std::min(AT_ONCE, last - panel), snp, in.of(column, panel * PANEL),
+                              panel != first, sums[0][0]);
+    alignas(16) int32_t rows[FOURS][4];
+    for (size_t i = 0; i < FOURS; i++) _mm_store_si128(reinterpret_cast<__m128i*>(rows[i]), add_lanes(sums[i]));
+    for (size_t r = 0; r < ROWS<S>; r++) totals[r][column].add<S>(rows[0] + r * S);
 }
 
-// SNPs `first` to `last`, at most SNPS, of out (m, k) = Z'U.
+// SNPs `first` to `last`, at most SNPS<S>, of out (m, k) = Z'U.
 template <class real, size_t S>
 void rmatmul_snps(const Panels& z, size_t first, size_t last, const Digits<S>& in, size_t k, real* out,
                   RmatmulWork<S>& work) {
@@ -277,8 +274,8 @@ void rmatmul(const Panels& z, const Digits<S>& in, size_t k, real* out, RmatmulW
         const size_t me = omp_get_thread_num(), all = omp_get_num_threads();
         const size_t first = panels::share(groups, me, all) * ROWS<S>;
         const size_t last = std::min(z.m, panels::share(groups, me + 1, all) * ROWS<S>);
-        for (size_t j = first; j < last; j += SNPS)
-            rmatmul_snps(z, j, std::min(last, j + SNPS), in, k, out, work[me]);
+        for (size_t j = first; j < last; j += SNPS<S>)
+            rmatmul_snps(z, j, std::min(last, j + SNPS<S>), in, k, out, work[me]);
     }
 }
 
