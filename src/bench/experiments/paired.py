@@ -51,7 +51,7 @@ class Stanza(config.Stanza):
 
 
 def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
-    """A session per data set × pair × dtype × threads; native kernels meet in the same target, or each in its best."""
+    """A session per data set × pair × dtype × threads; native kernels meet in one target, or each in its best."""
     pairs = [
         (kernel, target, f"{other}/{other_target}")
         for first, second in stanza.pairs
