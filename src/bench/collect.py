@@ -21,7 +21,7 @@ IDENTITY = {
     "samples": "Int64",
     "kernel": "string",
     "target": "string",
-    "method": "string",  # of X X'
+    "method": "string",  # of X X', or of a centred product
     "against": "string",  # "kernel/target" of the other half of a pair
     "dtype": "string",
     "threads": "Int64",

@@ -64,6 +64,7 @@ STANZAS = [
     ("### products", "", experiments.load("products").Stanza),
     ("### scaling", "", experiments.load("scaling").Stanza),
     ("### paired", "", experiments.load("paired").Stanza),
+    ("### centred", "", experiments.load("centred").Stanza),
     ("### gram", "", experiments.load("gram").Stanza),
     ("### gblup", "", experiments.load("gblup").Stanza),
     ("### kind: simulated", "", Simulated),

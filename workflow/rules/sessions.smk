@@ -1,4 +1,4 @@
-# The timed sessions of products, scaling and paired: verify, then time. A job has the machine to itself.
+# The timed sessions of products, scaling, paired and centred: verify, then time. A job has the machine to itself.
 from bench import experiments
 from bench.measure import PROTOCOL
 

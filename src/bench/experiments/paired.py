@@ -6,6 +6,7 @@ readers pair them by `repeat`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,12 +132,21 @@ def _alternate(doc: Document, case: Case, sides: list[Any], oracle: Oracle) -> N
     for k in case["k"]:
         for direction in DIRECTIONS:
             calls = [(products.product(op, oracle, direction, k, case["dtype"]), place) for op, place in sides]
-            for call, _ in calls:
-                call()
-            for repeat in range(ROUNDS):
-                for i in order.permutation(2):
-                    call, place = calls[i]
-                    sample = measure.once(call)
-                    where = {"phase": "product", "direction": direction, "k": k, "repeat": repeat, **place}
-                    doc.add("product_time", sample.wall, "s", **where)
-                    doc.add("product_cpu", sample.cpu, "s", **where)
+            in_turn(doc, calls, order, direction=direction, k=k)
+
+
+def in_turn(
+    doc: Document,
+    calls: Sequence[tuple[Callable[[], object], dict[str, Any]]],
+    order: np.random.Generator,
+    **where: Any,
+) -> None:
+    """Time each (call, its columns) once a round, in random order; a call of each beforehand is not counted."""
+    for call, _ in calls:
+        call()
+    for repeat in range(ROUNDS):
+        for i in order.permutation(len(calls)):
+            call, place = calls[i]
+            sample = measure.once(call)
+            doc.add("product_time", sample.wall, "s", phase="product", repeat=repeat, **where, **place)
+            doc.add("product_cpu", sample.cpu, "s", phase="product", repeat=repeat, **where, **place)

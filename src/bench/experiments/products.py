@@ -25,6 +25,7 @@ from bench.oracle import Oracle
 from bench.plan import Case, expand, thread_counts, variants
 from bench.provenance import blas_in_use, collect_provenance
 from bench.record import Document, sha256_of
+from bench.solvers.operator import Operator
 
 VERSION = 2
 DIRECTIONS = {"matmul": ("V", "ZV"), "rmatmul": ("U", "ZtU")}
@@ -162,9 +163,7 @@ def prepare(
     return made[0]
 
 
-def product(
-    operator: GenotypeOperator, oracle: Oracle, direction: str, k: int, dtype: str
-) -> Callable[[], np.ndarray]:
+def product(operator: Operator, oracle: Oracle, direction: str, k: int, dtype: str) -> Callable[[], np.ndarray]:
     """The call to time: one product of the first k columns of the oracle's normal input."""
     values = np.ascontiguousarray(oracle.normals[DIRECTIONS[direction][0]][:, :k].astype(dtype))
     function = getattr(operator, direction)
