@@ -112,6 +112,19 @@ def paired_document(ratio: float = 4.0) -> Document:
     return doc
 
 
+def centred_document(costs: dict[str, float]) -> Document:
+    """auto: raw products whose time drifts tenfold; another method takes `costs` times as long in the same round."""
+    n, m = SIZES["pigs"]
+    identity = {"experiment": "centred", "dataset": "pigs", "n": n, "m": m, "missing_rate": 0.01, "kernel": "auto"}
+    doc = Document(identity | {"target": "avx512", "dtype": "f8", "threads": 1}, PROVENANCE)
+    for direction in ("matmul", "rmatmul"):
+        for repeat, drift in enumerate((1, 10, 2, 5, 3)):
+            for method, cost in ({"raw": 1.0} | costs).items():
+                where = {"method": method, "direction": direction, "k": 10, "repeat": repeat}
+                doc.add("product_time", 1e-3 * drift * cost, "s", phase="product", **where)
+    return doc
+
+
 GRAM_SECONDS = {
     ("gram", "avx512"): 0.5,
     ("dsyrk", "scipy"): 8.0,
@@ -222,7 +235,7 @@ def documents() -> dict[str, Document]:
         for samples in (1000, 3000, 9000)
     ]
     docs += [refused_document(d, "gpu_2bit", t, dtype) for d in SIZES for t in ("sm_80", "sm_90") for dtype in PEAK]
-    docs += [wrong_document(), paired_document(), limits_document()]
+    docs += [wrong_document(), paired_document(), limits_document(), centred_document({"centred": 1.01})]
     docs += [gram_document(d, *which, threads) for d in SIZES for which in GRAM_SECONDS for threads in (1, 2)]
     traits = (("cattle", "yield", 0.42), ("cattle", "fat", 0.35), ("pigs", "gain", 0.28))
     docs += [reference_document(*trait) for trait in traits]

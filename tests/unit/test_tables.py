@@ -220,6 +220,24 @@ def test_pairs_are_matched_by_round_and_not_by_order(tmp_path):
     assert drawn["times_as_fast"].tolist() == pytest.approx([4.0, 4.0])
 
 
+def test_what_centring_costs_is_told_by_rounds(tmp_path):
+    doc = synthetic.centred_document({"centred": 1.02, "imputed": 1.125})
+    drawn = tables.load("centred").draw(measurements(tmp_path, doc))
+    assert drawn["direction"].tolist() == ["matmul", "rmatmul"]
+    row = drawn.iloc[0]
+    assert (row["kernel"], row["missing_rate"], row["repeats"]) == ("auto", 0.01, 5)
+    assert row["time_ms"] == pytest.approx(3.0)
+    for end in ("", "_low", "_high"):
+        assert row[f"centred_cost{end}"] == pytest.approx(2.0)  # drift of a factor 10 cancels
+        assert row[f"imputed_cost{end}"] == pytest.approx(12.5)
+
+
+def test_without_missing_calls_imputation_has_no_cost(tmp_path):
+    drawn = tables.load("centred").draw(measurements(tmp_path, synthetic.centred_document({"centred": 0.99})))
+    assert drawn["centred_cost"].tolist() == pytest.approx([-1.0, -1.0])
+    assert drawn["imputed_cost"].isna().all()
+
+
 def test_gblup_gives_variances_prediction_and_the_spread_of_the_folds(frame):
     drawn = tables.load("gblup").draw(frame)
     row = at(drawn, dataset="cattle", trait="yield")

@@ -73,7 +73,8 @@ inline Bytes dosages(Bytes codes) {
 inline void pack_lines(const uint8_t* bed, size_t stride, size_t panel, size_t begin, size_t end, uint8_t* lines) {
     for (size_t j = begin; j < end; j++) {
         const uint8_t* from = bed + j * stride + panel * LINE;
-        __builtin_prefetch(from + AHEAD * LINE);
+        // As a number, because it may lie past the end of the row, where a pointer must not point.
+        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from) + AHEAD * LINE));
         for (size_t i = 0; i < LINE; i += Bytes::WIDTH) dosages(Bytes::load(from + i)).stream(lines + j * LINE + i);
     }
 }

@@ -311,6 +311,8 @@ int multiply_all(const Matrix& z, const real* x, size_t k, real* out, bool trans
     if (!memory) return 1;
 #pragma omp parallel num_threads(z.threads)
     {
+        // The rows below a strip's last are multiplied too, and left out of the result: let them be defined.
+        std::memset(memory + each * omp_get_thread_num(), 0, each);
         const Work<real> work(memory + each * omp_get_thread_num());
         if (transposed) {
 #pragma omp for schedule(dynamic)
