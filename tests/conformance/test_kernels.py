@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bench import kernels
-from bench.build import LIMITS, build
+from bench.build import build
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
@@ -431,42 +431,3 @@ def test_a_gpu_kernel_without_code_is_refused_with_and_without_a_gpu():
         assert "no GPU code in this version" in (kernel.lacks(target, equipped) or "")
         with pytest.raises(BenchError, match="no GPU code in this version"):
             kernel.prepare(random_packed(4, 4), target=target)
-
-
-@pytest.mark.parametrize("target", LIMITS.targets)
-class TestLimits:
-    @pytest.fixture
-    def limits(self, target, tmp_path) -> ct.CDLL:
-        absent = [f for f in LIMITS.cpu_flags(target) if f not in MACHINE.cpu_flags]
-        if absent:
-            pytest.skip(f"the processor lacks {', '.join(absent)}")
-        made = build("limits", target, tmp_path)
-        assert made.status == "ok", made.reason
-        library = ct.CDLL(str(made.library))
-        for name, arguments in (
-            ("limits_fma", [ct.c_int, ct.c_uint64, ct.c_int]),
-            ("limits_read", [ct.c_void_p, ct.c_uint64, ct.c_int]),
-            ("limits_copy", [ct.c_void_p, ct.c_void_p, ct.c_uint64, ct.c_int]),
-        ):
-            getattr(library, name).argtypes, getattr(library, name).restype = arguments, ct.c_uint64
-        return library
-
-    def test_fma_counts_what_it_does(self, limits, target):
-        once = limits.limits_fma(1, 1000, 8)
-        lanes = {"scalar": 2, "avx2": 4, "avx512": 8}[target]
-        assert once == 1000 * 12 * lanes
-        assert limits.limits_fma(2, 3000, 8) == 6 * once
-        assert limits.limits_fma(1, 1000, 4) == 2 * once
-
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_read_touches_every_line_once(self, limits, target, threads):
-        for lines in (1, 2, 3, 7, 8, 1001):
-            words = np.random.default_rng(lines).integers(0, 2**63, 8 * lines).astype(np.uint64)
-            found = limits.limits_read(words.ctypes.data, words.nbytes, threads)
-            assert found == np.bitwise_xor.reduce(words)
-
-    def test_copy_copies_every_byte_and_counts_both_ways(self, limits, target):
-        source = np.random.default_rng(0).integers(0, 256, 100_003, dtype=np.uint8)
-        copy = np.zeros_like(source)
-        assert limits.limits_copy(copy.ctypes.data, source.ctypes.data, source.nbytes, 2) == 2 * source.nbytes
-        np.testing.assert_array_equal(copy, source)

@@ -12,8 +12,8 @@ CAPTION = (
     "Time of a kernel's product with the raw dosages (the median with its 95 % bootstrap interval), and how much "
     "longer the product takes with centred dosages, in percent. Centring alone counts a missing call as 0 before the "
     "mean is taken off; with imputation it takes the mean of its SNP. All are called in turn in one process, in "
-    "random order within each round: a cost is the median over rounds of (time) ÷ (time of the raw product), less 1, with "
-    "its 95 % bootstrap interval over rounds. A dash: the data set has no missing call."
+    "random order within each round: a cost is the median over rounds of (time) ÷ (time of the raw product), less 1, "
+    "with its 95 % bootstrap interval over rounds. A dash: the data set has no missing call."
 )
 CELL = ["case", "dataset", "n", "m", "missing_rate", "kernel", "target", "threads", "k", "direction"]
 ORDER = ["dataset", "kernel", "target", "threads", "k", "direction"]
