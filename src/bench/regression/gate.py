@@ -24,8 +24,17 @@ from bench.regression.revisions import Revision
 from bench.regression.rounds import SIDES, Contestant, Product, Round, Wrong
 from bench.regression.sides import Description, describe
 from bench.regression.verdict import (
-    EXIT_STATUS, GATES, LEAST_PAIRS, Finding, Pairs, Undecided, judge_count, judge_time, overall, settled,
-)  # fmt: skip
+    EXIT_STATUS,
+    GATES,
+    LEAST_PAIRS,
+    Finding,
+    Pairs,
+    Undecided,
+    judge_count,
+    judge_time,
+    overall,
+    settled,
+)
 
 DIRECTIONS = ("matmul", "rmatmul")
 UNIT = {"instructions": "1", "prepare": "1", "bytes": "B", "memory": "B", "iterations": "1"}
@@ -91,6 +100,9 @@ class Subject:
     native: bool
 
 
+ALL = Subject("all kernels", "", None, True)
+
+
 def compare(base: Revision, head: Revision, settings: Settings, folder: Path, out: Any = None) -> Comparison:
     """Compare two revisions; `folder` keeps what was built."""
     made = Comparison(base, head, settings, started_at=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -98,7 +110,7 @@ def compare(base: Revision, head: Revision, settings: Settings, folder: Path, ou
     try:
         said = {"base": describe(base), "head": describe(head)}
     except Undecided as undecided:
-        made.findings += _undecided(Subject("*", "", None, True), settings, settings.gates, str(undecided))
+        made.findings += _undecided(ALL, settings, settings.gates, str(undecided))
         made.seconds = progress.seconds
         return made
     subjects = _subjects(said, made)
@@ -181,11 +193,11 @@ def _outcome(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _undecided(subject: Subject, settings: Settings, gates: Sequence[str], reason: str) -> list[Finding]:
-    """A row per product and gate that says why there is nothing."""
+    """A row per product and gate that says why there is nothing; one per gate where it is so of every kernel."""
     rows = []
     for gate in gates:
         target = (subject.counted if gate == "counts" else subject.timed) or ""
-        for direction, k in settings.products if gate != "counters" else [(None, None)]:
+        for direction, k in settings.products if gate != "counters" and subject != ALL else [(None, None)]:
             metric = {"counts": "instructions", "counters": "bytes", "time": "time"}[gate]
             rows.append(
                 Finding(subject.kernel, gate, metric, "inconclusive", reason, target, direction=direction, k=k)

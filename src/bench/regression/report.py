@@ -61,12 +61,8 @@ def to_json(made: Comparison) -> dict[str, Any]:
     machine = this_machine()
 
     def plain(finding: Finding) -> dict[str, Any]:
-        bad = {
-            key: None
-            for key, value in asdict(finding).items()
-            if isinstance(value, float) and not math.isfinite(value)
-        }
-        return asdict(finding) | bad
+        items = asdict(finding).items()
+        return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in items}
 
     return {
         "schema": SCHEMA,

@@ -102,7 +102,7 @@ def _kept(folder: Path, compiler: str) -> Path | None:
 
 
 def revision(ref: str, top: Path, folder: Path) -> Revision:
-    """`ref` of the repository at `top`: the working tree for one of WORKTREE, else the commit unpacked below `folder`.
+    """`ref` of the repository at `top`: the working tree for one of WORKTREE, else the commit, unpacked in `folder`.
 
     What cannot be had is a revision with a `fault`.
     """

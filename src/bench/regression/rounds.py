@@ -104,8 +104,8 @@ def _prepare(
             said = side.ask("check", oracle=str(data.oracle), direction=direction, k=k)
             if said["mismatches"] or not said["error"] <= said["allowed"]:
                 raise Wrong(
-                    f"{contestant.revision}: {kernel}/{target}, {direction} with k = {k}: {said['mismatches']} integer "
-                    f"results differ, relative error {said['error']:.2g} (allowed {said['allowed']:.0e})"
+                    f"{contestant.revision}: {kernel}/{target}, {direction} with k = {k}: {said['mismatches']} "
+                    f"integer results differ, relative error {said['error']:.2g} (allowed {said['allowed']:.0e})"
                 )
     except Crash as crash:
         fault = Wrong(f"{kernel}/{target}: {crash}")

@@ -10,7 +10,6 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from bench.regression.revisions import Revision
@@ -32,7 +31,7 @@ class Side:
         if revision.fault:
             raise Undecided(revision.fault)
         self.revision = revision
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the side)
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER)],
             cwd=revision.root, env=revision.environment(),
@@ -41,7 +40,8 @@ class Side:
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """The answer to one command. Undecided: the revision could not do it; Crash: its process died of it."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         alarm = threading.Timer(PATIENCE, self._process.kill)
         alarm.start()
         try:
@@ -72,9 +72,7 @@ class Side:
     def __enter__(self) -> Side:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._process.kill()
         self._process.communicate()
         self._errors.close()

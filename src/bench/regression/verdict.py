@@ -94,7 +94,7 @@ def tends(ratio: Interval) -> str | None:
         return "slower"
     if ratio.high < 1 and ratio.value <= 1 / TIME_BAR:
         return "faster"
-    if 1 / TIME_BAR < ratio.low and ratio.high < TIME_BAR:
+    if ratio.low > 1 / TIME_BAR and ratio.high < TIME_BAR:
         return "same"
     return None
 

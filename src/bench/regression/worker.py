@@ -55,7 +55,7 @@ class Worker:
         return {"bytes": self.operator.bytes_held}
 
     def check(self, oracle: str, direction: str, k: int) -> dict[str, Any]:
-        """How many integers of a product are wrong, and the error of one of normals, relative to its largest entry."""
+        """How many integers of a product are wrong; the error of one of normals, relative to its largest entry."""
         import numpy as np
 
         given, wanted = GIVEN[direction]
