@@ -19,6 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
 ThreadCounts = Annotated[list[Threads], Field(min_length=1)]
 Dtypes = Annotated[list[Literal["f4", "f8"]], Field(min_length=1)]
+Gates = Annotated[list[Literal["counts", "counters", "time"]], Field(min_length=1)]
 Names = Annotated[list[str], Field(min_length=1)]
 DATASET_NAME = r"[A-Za-z0-9][A-Za-z0-9_]*"
 
@@ -59,7 +60,7 @@ class Regression(Stanza):
     kernels: list[str] | None = None
     k: Counts = [1, 10, 32]
     pairs: Annotated[int, Field(ge=1)] = 15
-    gates: Annotated[list[Literal["counts", "counters", "time"]], Field(min_length=1)] = ["counts", "counters", "time"]
+    gates: Gates = ["counts", "counters", "time"]
 
 
 class Config(Stanza):
