@@ -19,6 +19,7 @@ from bench.regression.verdict import Undecided
 
 SOURCE = Path(__file__).with_name("count.cc")
 FLAGS = ("-std=c++17", "-O1", f"-I{kernels.HERE}")
+COUNTED = ("counted_prepare", "counted_product")  # functions of count.cc; callgrind takes no pattern of these
 # Of a product's two calls the second counts: the first one binds symbols and takes memory from the system.
 REPEATS = 2
 SNPS = 1999  # of the data: callgrind takes some fifty times as long as the processor
@@ -74,7 +75,7 @@ def count(driver: Path, library: Path, data: Data, products: Sequence[tuple[str,
         wanted = [f"{direction}:{k}" for direction, k in products]
         command = [
             *_fixed_addresses(), "valgrind", "--tool=callgrind", f"--callgrind-out-file={scratch}/counts",
-            "--zero-before=counted_*", "--dump-after=counted_*",
+            *(f"--{what}={name}" for what in ("zero-before", "dump-after") for name in COUNTED),
             str(driver), str(library), str(data.bed), str(data.n), str(min(SNPS, data.m)), str(REPEATS), *wanted,
         ]  # fmt: skip
         try:

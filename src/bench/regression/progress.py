@@ -24,9 +24,9 @@ class Progress:
         """Begin a step; the one before it is done."""
         self._done += self._doing
         self._doing = weight
-        left = self.seconds * (self._weight - self._done) / self._done if self._done else None
-        rest = f", about {_minutes(left)} left" if left is not None else ""
-        print(f"[{_minutes(self.seconds)}{rest}] {what}", file=self._out, flush=True)
+        now = self.seconds
+        left = f", about {_minutes(now * (self._weight - self._done) / self._done)} left" if self._done else ""
+        print(f"[{_minutes(now)}{left}] {what}", file=self._out, flush=True)
 
 
 def _minutes(seconds: float) -> str:
