@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -106,8 +107,10 @@ def whole(tree: Path, commit: str) -> bool:
     start = CLOCK.wall()
     made = run(commit, ".", tree)
     minutes = (CLOCK.wall() - start) / 60
-    print(f"a whole gate: {minutes:.1f} minutes, {made.verdict}; {dict(Counter(f.verdict for f in made.findings))}; "
-          f"not compared: {made.skipped}")  # fmt: skip
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = (used.ru_utime + used.ru_stime + CLOCK.cpu()) / 60
+    told = dict(Counter(f.verdict for f in made.findings))
+    print(f"a whole gate: {minutes:.1f} minutes, {cpu:.1f} of CPU time, {made.verdict}; {told}; {made.skipped}")
     for finding in made.findings:
         if finding.verdict != "same":
             print(f"  {finding.verdict}: {finding.kernel} {finding.direction} {finding.k}: {finding.reason}")

@@ -202,7 +202,7 @@ def test_only_what_is_neither_slower_nor_unknown_ends_with_status_0():
 
 @pytest.mark.parametrize(
     ("wall", "steal", "words"),
-    [(1.0, 0, None), (3.9, 0, None), (4.1, 0, "waited for a core"), (1.0, 11, "gave 11% of its time"), (1, 10, None)],
+    [(1, 0, None), (19.9, 0, None), (20.1, 0, "waited for a core"), (1, 11, "gave 11% of its time"), (1, 10, None)],
 )
 def test_a_round_is_disturbed_by_a_host_or_by_waiting(wall, steal, words):
     said = disturbance(wall=wall, cpu=1.0, before=Ticks(1000, 5), after=Ticks(1100, 5 + steal))
