@@ -8,20 +8,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 KERNELS = Path("src/bench/kernels")
-NOPS = 'asm volatile("nop\\n\\tnop");\n'
-A_NOP = 'asm volatile("nop");\n'
-A_THIRD = 'for (size_t d = 0; d < count / 3; d++) asm volatile("" : "+r"(d));\n'
+TWO, THREE = ('asm volatile("' + "\\n\\t".join(["nop"] * count) + '");\n' for count in (2, 3))
+
+
+def spin(count: str) -> str:
+    """Three instructions, `count` times: beside a loop where nops inside would keep the compiler from more."""
+    return f'for (size_t spins = 0; spins < {count}; spins++) asm volatile("" : "+r"(spins));\n'
+
 
 # kernel → (file, a line of the inner loop, what is put before it): of twenty to forty instructions about 5 % more.
 FIVE_PERCENT = {
-    # Beside the loop, a third as often: inside it a nop keeps the compiler from more than it costs.
-    "decompress": [("decompress/decompress.cc", "for (size_t d = 0; d < count; d++) {\n", A_THIRD)],
-    "five_codes": [("five_codes/five_codes.cc", "E sum = acc[row];\n", A_NOP + NOPS)],
-    "lut5": [("lut5/lut5.h", "typename Entry<real, BYTES>::vec sums[2] =", NOPS)],
-    "auto": [("lut5/lut5.h", "typename Entry<real, BYTES>::vec sums[2] =", NOPS)],
+    "decompress": [("decompress/decompress.cc", "for (size_t d = 0; d < count; d++) {\n", spin("count / 3"))],
+    "five_codes": [("five_codes/five_codes.cc", "E sum = acc[row];\n", THREE)],
+    "lut5": [("lut5/lut5.h", "typename Entry<real, BYTES>::vec sums[2] =", TWO)],
+    "auto": [("lut5/lut5.h", "typename Entry<real, BYTES>::vec sums[2] =", TWO)],
     "slices": [
-        ("slices/slices.h", "if (q % 4 == 0) ahead.step();\n", NOPS),
-        ("slices/slices.h", "Bytes dosages[R];\n                each<R>", NOPS),
+        ("slices/slices.h", "for (size_t q = 0; q < count; q++, quads", spin("2 * count / 3")),
+        ("slices/slices.h", "for (size_t p = panel; p < panel + count; p++)", spin("5 * count")),
     ],
 }  # fmt: skip
 # Half of the inner loop's work is done a second time, for sums that nobody reads.
