@@ -406,6 +406,17 @@ def test_memory_taken_is_within_what_was_declared(library, name, target):
     assert measured >= 0.5 * (kernel.bytes_needed(problem) - problem.packed_bytes) - 16e6
 
 
+@pytest.mark.parametrize("k", [1, 2, 10, 32, 100])
+@pytest.mark.parametrize(("n", "m"), [(10_240, 20_480), (6_005, 30_011), (102_000, 50_241), (3_100_000, 50_241)])
+@pytest.mark.parametrize("name", ["lut5", "slices", "auto"])
+def test_beside_one_packed_copy_a_kernel_takes_at_most_64_mb(name, n, m, k):
+    """The measured memory is held against this declaration above."""
+    problem = Problem(n=n, m=m, k=k, threads=4)
+    one_copy = m * 64 * -(-n // 256)
+    beside = kernels.load(name).bytes_needed(problem) - problem.packed_bytes - one_copy
+    assert 0 < beside <= 64e6
+
+
 @pytest.mark.parametrize(("name", "target"), CASES)
 def test_a_matrix_too_large_for_any_memory_is_no_matrix(library, name, target):
     """The C ABI answers NULL, and neither throws nor reads the codes; 2^50 individuals exceed 47 address bits."""
