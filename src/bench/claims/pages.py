@@ -1,0 +1,214 @@
+"""README and docs take their numbers from here: docs/measured.yaml records them, marks in the pages show them.
+
+<!-- claim: NAME -->82 to 92 %<!-- /claim -->      what was measured, over the cells
+<!-- wanted: NAME -->60 %<!-- /wanted -->          the bound that is stated
+<!-- block: NAME --> … <!-- /block -->             a table, with machine, date and commit
+<!-- claims --> … <!-- /claims -->                 all claims
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from bench import tables
+from bench.claims import query, verdict
+from bench.claims.query import PLACE
+from bench.claims.spec import Block, Claims, values
+from bench.claims.verdict import ABSENT, Finding
+from bench.errors import BenchError, meant
+from bench.record import write_text
+from bench.tables import _page
+
+MEASURED = Path("docs/measured.yaml")
+HEAD = "# What README and docs say was measured. Written by `bench claims --fill`; edit config/claims.yaml instead.\n"
+INLINE = re.compile(r"<!-- (claim|wanted): (\w+) -->(.*?)<!-- /\1 -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (block): (\w+) -->(.*?)<!-- /\1 -->", re.DOTALL)
+ALL = re.compile(r"<!-- claims -->(.*?)<!-- /claims -->", re.DOTALL)
+SIDES = {*PLACE, "against", "against_target"}  # columns of a table that say which row it is
+
+Record = dict[str, Any]
+
+
+def read(root: Path = Path()) -> Record:
+    """The recorded values: {"claims": {name: …}, "blocks": {name: …}}; empty ones if there is no file yet."""
+    path = root / MEASURED
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (ValueError, yaml.YAMLError) as error:
+        raise BenchError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(found, dict) or not {"claims", "blocks"} >= found.keys():
+        raise BenchError(f"{path}: needs the maps `claims` and `blocks`; delete it and run `bench claims --fill`")
+    return {"claims": {}, "blocks": {}} | found
+
+
+def record(claims: Claims, findings: list[Finding], frame: pd.DataFrame, before: Record) -> Record:
+    """What was recorded before, with what these measurements say instead; what they do not say stays."""
+    recorded = {name: before["claims"][name] for name in claims.claims if name in before["claims"]}
+    for found in findings:
+        if found.verdict != ABSENT:
+            recorded[found.name] = _of_claim(found, frame)
+    blocks = {name: before["blocks"][name] for name in claims.blocks if name in before["blocks"]}
+    for name, block in claims.blocks.items():
+        if found := _of_block(name, block, frame):
+            blocks[name] = found
+    return {"claims": recorded, "blocks": blocks}
+
+
+def write(recorded: Record, root: Path = Path()) -> None:
+    text = yaml.safe_dump(recorded, sort_keys=True, allow_unicode=True, width=1_000_000, default_flow_style=None)
+    write_text(root / MEASURED, HEAD + text)
+
+
+def fill(text: str, recorded: Record, claims: Claims, page: str) -> str:
+    """A page whose marks hold what is recorded. BenchError for a mark of something that does not exist."""
+
+    def put(known: dict[str, Any], shown: Callable[[str, str], str]) -> Callable[[re.Match[str]], str]:
+        def one(mark: re.Match[str]) -> str:
+            kind, name, _ = mark.groups()
+            if name not in known:
+                what = f"there is no {'block' if kind == 'block' else 'claim'} {name!r} in config/claims.yaml"
+                raise BenchError(f"{page}: {what}{meant(name, known)}")
+            return f"<!-- {kind}: {name} -->{shown(kind, name)}<!-- /{kind} -->"
+
+        return one
+
+    text = INLINE.sub(put(claims.claims, lambda kind, name: _inline(kind, name, recorded, claims)), text)
+    text = BLOCK.sub(put(claims.blocks, lambda kind, name: _block(name, recorded, claims)), text)
+    return ALL.sub(lambda _: f"<!-- claims -->\n\n{_all(recorded, claims)}\n\n<!-- /claims -->", text)
+
+
+def pages(root: Path = Path()) -> list[Path]:
+    """README and docs."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def fill_all(recorded: Record, claims: Claims, root: Path = Path()) -> list[Path]:
+    """Fill the marks of all pages; those that changed."""
+    changed = []
+    for page in pages(root):
+        before = page.read_text(encoding="utf-8")
+        after = fill(before, recorded, claims, str(page.relative_to(root)))
+        if after != before:
+            write_text(page, after)
+            changed.append(page)
+    return changed
+
+
+def _of_claim(found: Finding, frame: pd.DataFrame) -> Record:
+    assert found.worst
+    ends = [cell.interval.value for cell in found.cells]
+    low, high = (verdict.number(end, "") for end in (min(ends), max(ends)))
+    interval = found.worst.interval
+    return {
+        "shown": f"{low if low == high else f'{low} to {high}'} {found.unit}".rstrip(),
+        "worst": f"{interval} {found.unit}".rstrip(),
+        "cell": verdict.name_of(found.worst),
+        "cells": len(found.cells),
+        "verdict": found.verdict,
+        "of": provenance(query.select(query.observed(frame), found.claim.query.where)),
+    }
+
+
+def _of_block(name: str, block: Block, frame: pd.DataFrame) -> Record | None:
+    """Header and rows of the table as text; both directions in one row (`Z V / Z′U`) unless it shows them apart."""
+    drawn = tables.load(block.table).draw(frame)
+    for column in [*block.where, *block.columns]:
+        if column not in drawn:
+            raise BenchError(f"claims: `blocks.{name}`: the table {block.table} has no column {column!r}"
+                             f"{meant(column, drawn.columns)}")  # fmt: skip
+    for column, value in block.where.items():
+        drawn = drawn[drawn[column].isin(values(value))]
+    if drawn.empty:
+        return None
+    measured = query.observed(frame)
+    place = {name: drawn[name].unique().tolist() for name in ("dataset", "kernel") if name in drawn}
+    text = _page.shown(drawn)[block.columns]
+    rows: dict[tuple[str, ...], list[list[str]]] = {}
+    keys = [column for column in block.columns if column in SIDES]
+    for row in text.to_dict("records"):
+        rows.setdefault(tuple(row[key] for key in keys), []).append([row[column] for column in block.columns])
+    joined = [[_beside(*texts) for texts in zip(*group, strict=True)] for group in rows.values()]
+    return {
+        "header": [_page.header(column) for column in block.columns],
+        "left": [column in _page.TEXT for column in block.columns],
+        "rows": joined,
+        "of": provenance(query.select(measured, place | {"experiment": _experiment(block)})),
+    }
+
+
+def _experiment(block: Block) -> str:
+    return {"bounds": "products", "kernels": "products", "summary": "products"}.get(block.table, block.table)
+
+
+def _beside(*texts: str) -> str:
+    return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
+
+
+def provenance(rows: pd.DataFrame) -> Record:
+    """Machine, day and commits of some rows; a commit with a plus had changes that were not committed."""
+    cpu, cores = rows[["cpu", "cores"]].dropna().iloc[0] if rows["cpu"].notna().any() else ("unknown machine", 0)
+    dirty = rows["dirty"].fillna(False)
+    commits = sorted(
+        {f"{commit[:7]}{'+' * bool(d)}" for commit, d in zip(rows["commit"].fillna(""), dirty, strict=True)}
+    )
+    started = rows["started_at"].dropna()
+    return {
+        "machine": f"{cpu}, {cores} cores",
+        "date": str(started.max())[:10] if len(started) else "",
+        "commit": ", ".join(commits),
+    }
+
+
+def _inline(kind: str, name: str, recorded: Record, claims: Claims) -> str:
+    if kind == "wanted":
+        claim = claims.claims[name]
+        unit = query.STATISTICS[claim.query.statistic].unit
+        return re.sub(r"[≥≤] ", "", verdict.wanted_text(claim.wanted, unit))
+    return recorded["claims"].get(name, {}).get("shown", ABSENT)
+
+
+def _block(name: str, recorded: Record, claims: Claims) -> str:
+    block, found = claims.blocks[name], recorded["blocks"].get(name)
+    if not found:
+        return f"\n\nNot measured yet: `make CONFIG={claims.blocks[name].configuration}`.\n\n"
+    lines = _markdown(found["header"], found["left"], found["rows"])
+    return "\n\n" + "\n".join([f"{block.intro} {_source(found['of'])}", "", *lines]) + "\n\n"
+
+
+def _all(recorded: Record, claims: Claims) -> str:
+    """Every claim: wanted, measured, where, verdict; a footnote of where the numbers come from."""
+    rows = []
+    for name, claim in claims.claims.items():
+        unit, found = query.STATISTICS[claim.query.statistic].unit, recorded["claims"].get(name, {})
+        said = found.get("verdict", ABSENT) + (" (expected)" if claim.expected != verdict.HOLDS else "")
+        wanted = verdict.wanted_text(claim.wanted, unit)
+        rows.append(
+            [f"`{name}`", wanted, found.get("shown", ""), found.get("worst", ""), found.get("cell", ""), said]
+        )
+    header = [
+        "claim",
+        "wanted",
+        "measured, over the cells",
+        "the worst, with its interval",
+        "which that is",
+        "verdict",
+    ]
+    sources = sorted({_source(found["of"]) for found in recorded["claims"].values()})
+    return "\n".join([*_markdown(header, [True] * len(header), rows), "", *sources])
+
+
+def _source(of: Record) -> str:
+    return f"Measured {of['date']} on {of['machine']}, commit {of['commit']}."
+
+
+def _markdown(header: list[str], left: list[bool], rows: list[list[str]]) -> list[str]:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(header), line([":--" if at else "--:" for at in left]), *map(line, rows)]
