@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from bench.statistics import Interval, median_interval, paired_ratio_interval, ratio_interval
-from bench.tables import _bounds
+from bench.tables import _bounds, _cells, paired
 
 if TYPE_CHECKING:
     from bench.claims.spec import Query
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What tells cells apart. A build is told apart from the others, a process or a case is not.
 PLACE = ["dataset", "n", "m", "kernel", "target", "method", "dtype", "threads", "direction", "k", "solver", "trait",
          "relationship"]  # fmt: skip
+ROUND = ["case", "direction", "k", "repeat"]  # what methods that were timed in turn share
 BUILD = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CHOICE = {"kernel", "method"}  # what is compared in these has targets of its own
 TIMES = ("product_time", "gram_time", "solve_time")
@@ -44,7 +45,8 @@ class Cell:
 class Statistic:
     """How a statistic is computed, and in which unit its bounds are written.
 
-    compute: (rows that `where` selects, rows that it selects with `than` laid over it, all good rows, the query) → cells.
+    compute: (rows that `where` selects, rows that it selects with `than` laid over it, all good rows, the query)
+    → cells.
     """
 
     unit: str
@@ -59,11 +61,16 @@ def observed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
-    """The rows whose columns have the values, or one of the values, of `where`; `against` is a kernel's name."""
+    """The rows whose columns have the values, or one of the values, of `where`; `against` names kernels."""
     keep = pd.Series(True, index=frame.index)
     for column, value in where.items():
-        own = frame[column].str.partition("/")[0] if column == "against" else frame[column]
-        keep &= own.isin(value if isinstance(value, list) else [value]).fillna(False).astype(bool)
+        wanted = value if isinstance(value, list) else [value]
+        if column == "against":  # such as "decompress/avx512", or several with commas
+            kernels = "|".join(map(re.escape, wanted))
+            found = frame[column].str.contains(rf"(?:^|,)(?:{kernels})(?:/|,|$)")
+        else:
+            found = frame[column].isin(wanted)
+        keep &= found.fillna(False).astype(bool)
     return frame[keep]
 
 
@@ -78,7 +85,7 @@ def cells(query: Query, frame: pd.DataFrame) -> list[Cell]:
 def _groups(rows: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[Place, pd.DataFrame]]:
     for key, group in rows.groupby(list(by), dropna=False):
         place = dict(zip(by, key, strict=True))
-        yield {name: value for name, value in place.items() if not pd.isna(value)}, group
+        yield {name: value for name, value in place.items() if value is not pd.NA and value == value}, group
 
 
 def _scaled(interval: Interval, factor: float) -> Interval:
@@ -97,7 +104,7 @@ def _work(place: Place) -> float:
 def _rate(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query: Query) -> Found:
     """n·m·k ÷ the median time of a product, 10⁹ a second."""
     for place, group in _groups(rows[rows["metric"] == "product_time"], PLACE):
-        yield place, _inverse(median_interval(group["value"]), _work(place) / 1e9)
+        yield place, _inverse(median_interval(_cells.repeats(group)), _work(place) / 1e9)
 
 
 def _share_of(peak: str, amount: str | None = None) -> Callable[..., Found]:
@@ -109,7 +116,7 @@ def _share_of(peak: str, amount: str | None = None) -> Callable[..., Found]:
             peaks = session.loc[session["metric"] == peak, "value"]
             work = session.loc[session["metric"] == amount, "value"].median() if amount else _work(place)
             if len(peaks):
-                yield place, _scaled(ratio_interval(work / peaks, group["value"]), 100)
+                yield place, _scaled(ratio_interval(work / peaks, _cells.repeats(group)), 100)
 
     return compute
 
@@ -132,7 +139,7 @@ def _copy_share(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, qu
         at = limits.loc[limits["threads"] == place["threads"], "value"]
         if len(at):
             moved = float(place["n"]) * float(place["m"]) / 2
-            yield place, _inverse(median_interval(group["value"]), 100 * moved / at.max())
+            yield place, _inverse(median_interval(_cells.repeats(group)), 100 * moved / at.max())
 
 
 def _limits(good: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -141,24 +148,22 @@ def _limits(good: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _times_as_fast(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query: Query) -> Found:
-    """Time of the second of a pair ÷ that of the first, over rounds."""
-    rounds = ["case", "direction", "k", "repeat"]
-    timed = good[(good["metric"] == "product_time") & good["case"].isin(rows["case"])]
-    second = timed[timed["kernel"] + "/" + timed["target"] == timed["against"]]
-    first = rows[rows["metric"] == "product_time"]
-    first = first[first["kernel"] + "/" + first["target"] != first["against"]]
-    both = first.merge(second[[*rounds, "value"]], on=rounds, suffixes=("", "_second"))
-    for place, group in _groups(both, [*PLACE, "against"]):
-        yield place, paired_ratio_interval(group["value_second"], group["value"])
+    """Time of the second of a pair ÷ that of the first, over rounds: the table of pairs."""
+    cases = good[good["case"].isin(rows["case"]) & good["experiment"].isin(rows["experiment"])]
+    drawn = paired.draw(cases)
+    drawn = select(drawn, {name: of for name, of in query.where.items() if name in drawn})
+    for row in drawn.to_dict("records"):
+        place = {name: row[name] for name in (*BUILD, "against", "direction", "k")}
+        yield place, Interval(row["times_as_fast"], row["times_as_fast_low"], row["times_as_fast_high"])
 
 
 def _extra_time(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query: Query) -> Found:
     """How much longer than `than` a product takes in the same round, in percent."""
-    rounds = ["case", "direction", "k", "repeat"]
-    base = others.loc[others["metric"] == "product_time", [*rounds, "value"]]
-    both = rows[rows["metric"] == "product_time"].merge(base, on=rounds, suffixes=("", "_than"))
+    base = others.loc[others["metric"] == "product_time", [*ROUND, "value"]]
+    both = rows[rows["metric"] == "product_time"].merge(base, on=ROUND, suffixes=("", "_than"))
     for place, group in _groups(both, PLACE):
-        ratio = paired_ratio_interval(group["value"], group["value_than"])
+        than = group.assign(value=group["value_than"])
+        ratio = paired_ratio_interval(_cells.repeats(group), _cells.repeats(than))
         yield place, _scaled(Interval(ratio.value - 1, ratio.low - 1, ratio.high - 1), 100)
 
 
@@ -167,15 +172,15 @@ def _speed_up(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, quer
     rows, others = rows[rows["metric"].isin(TIMES)], others[others["metric"].isin(TIMES)]
     differ = {*query.than, *(["target"] if CHOICE & set(query.than) else [])}
     same = [name for name in PLACE if name not in differ]
-    base: dict[tuple[Any, ...], np.ndarray] = {}
+    base: dict[tuple[Any, ...], pd.DataFrame] = {}
     for place, group in _groups(others, PLACE):
-        key, times = tuple(place.get(name) for name in same), group["value"].to_numpy()
-        if key not in base or np.median(times) < np.median(base[key]):
-            base[key] = times
+        key = tuple(place.get(name) for name in same)
+        if key not in base or group["value"].median() < base[key]["value"].median():
+            base[key] = group
     for place, group in _groups(rows, PLACE):
         key = tuple(place.get(name) for name in same)
         if key in base:
-            yield place, ratio_interval(base[key], group["value"])
+            yield place, ratio_interval(_cells.repeats(base[key]), _cells.repeats(group))
 
 
 def _median(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query: Query) -> Found:
@@ -183,7 +188,7 @@ def _median(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query:
     for place, group in _groups(rows[rows["metric"] == query.metric], PLACE):
         middle = float(group["value"].median())
         exact = set(group["unit"]) <= {"1", "B"}
-        yield place, Interval(middle, middle, middle) if exact else median_interval(group["value"])
+        yield place, Interval(middle, middle, middle) if exact else median_interval(_cells.repeats(group))
 
 
 def _greatest(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query: Query) -> Found:

@@ -87,7 +87,7 @@ class Claim(Stanza):
     stands: list[str] = []  # the pages whose marks show it, besides docs/claims.md
     configuration: str  # whose run measures it
     query: Query
-    over: Literal["each", "any"] = "each"  # of the cells of one data set
+    over: Literal["each", "either"] = "each"  # each cell, or in one of the two directions
     wanted: Wanted
     expected: Literal["holds", "does not hold"] = "holds"
     reason: str | None = None
@@ -115,7 +115,7 @@ class Block(Stanza):
 
 
 class Stated(Stanza):
-    """Numbers of a page, or of one section of it, that no table of a configuration gives, and where they come from."""
+    """Numbers of a page, or of one section of it, that no run of a configuration gives, and where they come from."""
 
     page: str
     section: str | None = None
@@ -176,8 +176,10 @@ def unmeasured(claim: Claim, config: config.Config) -> str | None:
                 "dtype": getattr(stanza, "dtypes", None),
                 "method": getattr(stanza, "methods", None),
                 "relationship": getattr(stanza, "relationships", None),
-                "kernel": [one for pair in pairs for one in pair] if pairs else config.kernels,
-                "against": [second for _, second in pairs] if pairs else [],
+                "kernel": [one for pair in pairs for one in pair]
+                if pairs
+                else getattr(stanza, "kernels", None) or config.kernels,
+                "against": [one for pair in pairs for one in pair[1:]] if pairs else [],
             }
             for column, names in offered.items():
                 for one in values(where[column]) if names is not None and column in where else []:

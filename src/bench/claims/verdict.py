@@ -23,9 +23,9 @@ RANK = (FAILS, UNSURE, HOLDS)  # the worst first
 TITLE = "Claims"
 CAPTION = (
     "What README and docs state about measurements, against the measurements at hand. A claim over several cells is "
-    "decided by the worst, which is named, with its 95 % interval. It holds if the whole interval lies within what is "
-    "wanted, does not hold if the whole interval lies outside, and is inconclusive if a bound lies in it or if there "
-    "is no interval. Some claims are known not to hold everywhere: expected says so."
+    "decided by the worst, which is named, with its 95 % interval. It holds if the whole interval lies within what "
+    "is wanted, does not hold if the whole interval lies outside, and is inconclusive if a bound lies in it or if "
+    "there is no interval. Some claims are known not to hold everywhere: expected says so."
 )
 
 
@@ -147,7 +147,7 @@ def gather(paths: Iterable[Path]) -> pd.DataFrame:
         ):
             if seen.setdefault((experiment, case), number) != number:
                 raise BenchError(
-                    f"--measurements: case {case} of experiment {experiment} is in two of the tables; name one of them"
+                    f"--measurements: case {case} of experiment {experiment} is in two of the tables; name only one"
                 )
     return frame
 
@@ -224,8 +224,8 @@ def write(findings: list[Finding], folder: Path) -> None:
     """The table as CSV, HTML and Markdown and the figure as SVG, PDF and PNG, all named claims, into `folder`."""
     from bench.claims import figure
 
-    tables.write_drawn("claims", draw(findings), TITLE, CAPTION, folder)
-    figures.write_drawn("claims", figure.draw(findings), folder)
+    tables.save(draw(findings), "claims", TITLE, CAPTION, folder)
+    figures.save(figure.draw(findings), "claims", folder)
 
 
 def to_text(findings: list[Finding]) -> str:

@@ -49,11 +49,11 @@ def write(name: str, frame: pd.DataFrame, folder: Path | str) -> None:
 
     The same measurements give the same bytes.
     """
-    write_drawn(name, load(name).draw(frame), folder)
+    save(load(name).draw(frame), name, folder)
 
 
-def write_drawn(name: str, figure: Figure, folder: Path | str) -> None:
-    """Write a figure that is drawn already as NAME.svg, NAME.pdf and NAME.png into `folder`."""
+def save(figure: Figure, name: str, folder: Path | str) -> None:
+    """Write a drawn figure as NAME.svg, NAME.pdf and NAME.png into `folder`."""
     from bench.figures import style
 
     with style.paper():

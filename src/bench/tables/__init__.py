@@ -42,11 +42,11 @@ def sources(name: str) -> list[str]:
 def write(name: str, frame: pd.DataFrame, folder: Path | str) -> None:
     """Draw table `name` from the measurements and write NAME.csv, NAME.html and NAME.md into `folder`."""
     module = load(name)
-    write_drawn(name, module.draw(frame), module.TITLE, module.CAPTION, folder)
+    save(module.draw(frame), name, module.TITLE, module.CAPTION, folder)
 
 
-def write_drawn(name: str, drawn: pd.DataFrame, title: str, caption: str, folder: Path | str) -> None:
-    """Write a table that is drawn already as NAME.csv, NAME.html and NAME.md into `folder`."""
+def save(drawn: pd.DataFrame, name: str, title: str, caption: str, folder: Path | str) -> None:
+    """Write a drawn table as NAME.csv, NAME.html and NAME.md into `folder`."""
     from bench.tables import _page
 
     with atomic_path(Path(folder) / f"{name}.csv") as tmp:

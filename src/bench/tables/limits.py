@@ -9,10 +9,10 @@ from bench.tables import _bounds
 TITLE = "The limits of the machine"
 CAPTION = (
     "The best of the tries of each limit, by instruction set and number of threads (docs/limits.md says what is "
-    "timed): multiply-adds in float64 and float32, 8-bit multiply-adds, lookups and additions of table entries as wide "
-    "as 8 and 4 doubles in one table, and of 8 in eight tables, in 10⁹ per second; bytes read from the largest buffer, "
-    "and read and written by copying, in GB/s. A wider instruction set and more threads count at least what less of "
-    "them reached."
+    "timed): multiply-adds in float64 and float32, 8-bit multiply-adds, lookups and additions of table entries as "
+    "wide as 8 and 4 doubles in one table, and of 8 in eight tables, in 10⁹ per second; bytes read from the largest "
+    "buffer, and read and written by copying, in GB/s. A wider instruction set and more threads count at least what "
+    "less of them reached."
 )
 COLUMNS = ["fma_f8", "fma_f4", "int8", "lookup8", "lookup8_far", "lookup4", "read", "copy"]
 
