@@ -1,4 +1,4 @@
-"""Claims: each statistic and verdict on tables whose answers are known, bad input, and the pages of the repository."""
+"""Claims: statistics and verdicts on tables whose answers are known, bad input, and the pages of the repository."""
 
 from __future__ import annotations
 
