@@ -385,7 +385,9 @@ def claims(options: argparse.Namespace) -> int:
         print("\n".join(verdict.missing(known)))
         return 0
     chosen = verdict.chosen(known, options.only)
-    paths = options.measurements or [path for path in verdict.tables_of(known).values() if path.exists()]
+    paths, unreadable = (options.measurements, []) if options.measurements else verdict.available(known)
+    for fault in unreadable:
+        print(f"bench claims: left out: {fault}", file=sys.stderr)
     frame = verdict.gather(paths)
     findings = verdict.judge_all(chosen, frame)
     if options.fill:

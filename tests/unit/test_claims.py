@@ -328,7 +328,7 @@ def test_limits_may_be_in_two_tables(tmp_path):
 # The command line.
 
 
-@pytest.mark.parametrize(("wanted", "status"), [({"least": 3.5}, 0), ({"least": 4.5}, 1), ({"least": 4.0}, 0)])
+@pytest.mark.parametrize(("wanted", "status"), [({"least": 3.5}, 0), ({"least": 4.5}, 1)])
 def test_the_verb_prints_and_exits(tmp_path, capsys, wanted, status):
     table = table_of(tmp_path, synthetic.paired_document())
     file = claims_file(tmp_path, wanted=wanted)
@@ -427,7 +427,7 @@ def test_pages_show_what_was_measured_with_its_source(tmp_path):
         "It is <!-- claim: fast -->4 ×<!-- /claim --> as fast, at least <!-- wanted: fast -->3.5 ×<!-- /wan" in page
     )
     assert "One thread. Measured 2026-11-21 on A CPU, 2 cores, commit c0ffee+." in page
-    assert "| pigs | decompress | 4.00 [4.00, 4.00] | 36 % |" in page
+    assert "| pigs | decompress | 4.00 [4.00, 4.00] | 60 % |" in page
     assert "| `fast` | ≥ 3.5 × | 4 × | 4.00 [4.00, 4.00] × | pigs decompress/avx512 against dense_blas" in page
 
 

@@ -129,6 +129,19 @@ def tables_of(claims: Claims, root: Path = Path()) -> dict[str, Path]:
     }
 
 
+def available(claims: Claims, root: Path = Path()) -> tuple[list[Path], list[str]]:
+    """The tables that are there, and why one that is there cannot be read: it is of another version, say."""
+    paths, faults = [], []
+    for path in tables_of(claims, root).values():
+        try:
+            if path.exists():
+                collect.read(path)
+                paths.append(path)
+        except BenchError as error:
+            faults.append(str(error))
+    return paths, faults
+
+
 def gather(paths: Iterable[Path]) -> pd.DataFrame:
     """One table of several runs on one machine. BenchError where they are of several, or share a case other than
     that of the machine's limits: its repeats would count twice."""
@@ -201,6 +214,8 @@ def draw(findings: Iterable[Finding]) -> pd.DataFrame:
     rows = []
     for found in findings:
         interval = found.worst.interval if found.worst else NOTHING
+        if interval.low == interval.high:  # exact
+            interval = Interval(interval.value, math.nan, math.nan)
         rows.append(
             {
                 "claim": found.name,
@@ -234,13 +249,18 @@ def to_text(findings: list[Finding]) -> str:
         ["claim", "wanted", "measured", "measured_low", "measured_high", "unit", "verdict", "cell"]
     ]
     lines = _page.to_lines(shown)
+    absent: dict[str, list[str]] = {}
     for found in findings:
-        if found.verdict != HOLDS:
+        if found.verdict == ABSENT:
+            absent.setdefault(found.reason, []).append(found.name)
+        elif found.verdict != HOLDS:
             known = " as expected" if found.as_expected else ""
             lines += ["", f"{found.name}: {found.verdict}{known}. {found.claim.text}"]
             lines += [f"  {found.reason}"] if found.reason else []
         elif found.claim.expected == FAILS:
             lines += ["", f"{found.name}: holds here, though it is expected not to: {found.reason}"]
+    for reason, names in absent.items():
+        lines += ["", f"{ABSENT}: {', '.join(names)}", f"  {reason}"]
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in (HOLDS, FAILS, UNSURE, ABSENT)}
     return "\n".join([*lines, "", ", ".join(f"{count} {verdict}" for verdict, count in counts.items())])
 
