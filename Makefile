@@ -106,4 +106,4 @@ lock:
 	  --no-annotate --no-header -o envs/build.txt
 
 clean:
-	rm -rf results/main results/smoke results/real .snakemake
+	rm -rf results/main results/smoke results/real results/claims .snakemake

@@ -385,13 +385,15 @@ def claims(options: argparse.Namespace) -> int:
         print("\n".join(verdict.missing(known)))
         return 0
     chosen = verdict.chosen(known, options.only)
-    paths, unreadable = (options.measurements, []) if options.measurements else verdict.available(known)
+    if options.measurements:
+        measured, unreadable = verdict.given_tables(known, options.measurements), []
+    else:
+        measured, unreadable = verdict.own_tables(known)
     for fault in unreadable:
         print(f"bench claims: left out: {fault}", file=sys.stderr)
-    frame = verdict.gather(paths)
-    findings = verdict.judge_all(chosen, frame)
+    findings = verdict.judge_all(chosen, measured)
     if options.fill:
-        recorded = pages.record(known, findings, frame, pages.read())
+        recorded = pages.record(known, findings, measured, pages.read())
         pages.write(recorded)
         print("\n".join(["filled from docs/measured.yaml:", *map(str, pages.fill_all(recorded, known))]))
         return 0

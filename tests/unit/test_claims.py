@@ -216,6 +216,7 @@ def test_one_observation_of_a_time_is_inconclusive(frame):
     assert verdict.judge("c", claim({"most": 30}, asked), frame).verdict == "inconclusive"
 
 
+NAMED = Claims.model_validate({"claims": {"c": claim({"least": 1}).model_dump()}})
 HOLDS, FAILS, ABSENT = {"least": 3}, {"least": 5}, {"statistic": "times_as_fast", "where": PAIR | {"threads": 64}}
 NOT = {"expected": "does not hold", "reason": "known"}
 
@@ -233,7 +234,7 @@ NOT = {"expected": "does not hold", "reason": "known"}
     ],
 )
 def test_the_exit_status(frame, claims, expected):
-    assert verdict.status(verdict.judge_all(dict(enumerate(claims)), frame)) == expected
+    assert verdict.status(verdict.judge_all(dict(enumerate(claims)), {"config/config.yaml": frame})) == expected
 
 
 # Bad input.
@@ -293,7 +294,7 @@ def test_a_block_of_a_table_or_column_that_is_not_there_is_a_sentence(frame):
     block = {"configuration": "config/config.yaml", "table": "paired", "columns": ["dataset", "ratee"], "intro": ""}
     claims = Claims.model_validate({"claims": {}, "blocks": {"pairs": block}})
     with pytest.raises(BenchError, match=r"the table paired has no column 'ratee'; did you mean 'rate'\?"):
-        pages.record(claims, [], frame, {"claims": {}, "blocks": {}})
+        pages.record(claims, [], {"config/config.yaml": frame}, {"claims": {}, "blocks": {}})
     with pytest.raises(ValueError, match="there is no table 'pared'"):
         Claims.model_validate({"claims": {}, "blocks": {"pairs": block | {"table": "pared"}}})
 
@@ -310,19 +311,19 @@ def test_tables_of_two_machines_and_a_case_twice_are_refused(tmp_path):
     doc.provenance = doc.provenance | {"cpu": "One"}
     one = table_of(tmp_path / "a", doc)
     with pytest.raises(BenchError, match="case case-0 of experiment paired is in two of the tables"):
-        verdict.gather([one, one])
+        verdict.given_tables(NAMED, [one, one])
     other = synthetic.paired_document()
     other.provenance = other.provenance | {"cpu": "Two", "cores": 8}
     with pytest.raises(
         BenchError, match=r"the tables are of 2 machines \(One, 2 cores; Two, 8 cores\); claims need one"
     ):
-        verdict.gather([one, table_of(tmp_path / "b", other)])
+        verdict.given_tables(NAMED, [one, table_of(tmp_path / "b", other)])
 
 
 def test_limits_may_be_in_two_tables(tmp_path):
     (tmp_path / "a").mkdir()
     one = table_of(tmp_path / "a", synthetic.limits_document())
-    assert len(verdict.gather([one, one])) == 2 * len(collect.read(one))
+    assert len(verdict.given_tables(NAMED, [one, one])["config/config.yaml"]) == 2 * len(collect.read(one))
 
 
 # The command line.
@@ -400,8 +401,9 @@ def recorded(tmp_path: Path, *docs: Document) -> tuple[Claims, dict[str, Any]]:
         }
     }
     claims = Claims.model_validate(given)
-    frame = measurements(tmp_path, *docs)
-    return claims, pages.record(claims, verdict.judge_all(claims.claims, frame), frame, {"claims": {}, "blocks": {}})
+    measured = {"config/config.yaml": measurements(tmp_path, *docs)}
+    findings = verdict.judge_all(claims.claims, measured)
+    return claims, pages.record(claims, findings, measured, {"claims": {}, "blocks": {}})
 
 
 PAGE = """It is <!-- claim: fast -->old<!-- /claim --> as fast, at least <!-- wanted: fast --><!-- /wanted -->.
@@ -435,17 +437,17 @@ def test_filling_again_changes_nothing(tmp_path):
     claims, found = recorded(tmp_path, document())
     page = pages.fill(PAGE, found, claims, "page.md")
     assert pages.fill(page, found, claims, "page.md") == page
-    pages.write(found, tmp_path) if (tmp_path / "docs").mkdir() is None else None
+    pages.write(found, tmp_path)
     assert pages.read(tmp_path) == found
 
 
 def test_what_these_measurements_do_not_say_keeps_its_entry(tmp_path):
     claims, found = recorded(tmp_path, document())
-    frame = measurements(tmp_path, synthetic.limits_document())
-    again = pages.record(claims, verdict.judge_all(claims.claims, frame), frame, found)
+    measured = {"config/config.yaml": measurements(tmp_path, synthetic.limits_document())}
+    again = pages.record(claims, verdict.judge_all(claims.claims, measured), measured, found)
     assert again == found
     fewer = Claims.model_validate({"claims": {}})
-    assert pages.record(fewer, [], frame, found) == {"claims": {}, "blocks": {}}
+    assert pages.record(fewer, [], measured, found) == {"claims": {}, "blocks": {}}
 
 
 def test_what_was_never_measured_says_so(tmp_path):

@@ -20,7 +20,7 @@ from bench import tables
 from bench.claims import query, verdict
 from bench.claims.query import PLACE
 from bench.claims.spec import Block, Claims, values
-from bench.claims.verdict import ABSENT, Finding
+from bench.claims.verdict import ABSENT, Finding, Measured
 from bench.errors import BenchError, meant
 from bench.record import write_text
 from bench.tables import _page
@@ -47,15 +47,15 @@ def read(root: Path = Path()) -> Record:
     return {"claims": {}, "blocks": {}} | found
 
 
-def record(claims: Claims, findings: list[Finding], frame: pd.DataFrame, before: Record) -> Record:
+def record(claims: Claims, findings: list[Finding], measured: Measured, before: Record) -> Record:
     """What was recorded before, with what these measurements say instead; what they do not say stays."""
     recorded = {name: before["claims"][name] for name in claims.claims if name in before["claims"]}
     for found in findings:
         if found.verdict != ABSENT:
-            recorded[found.name] = _of_claim(found, frame)
+            recorded[found.name] = _of_claim(found, measured[found.claim.configuration])
     blocks = {name: before["blocks"][name] for name in claims.blocks if name in before["blocks"]}
     for name, block in claims.blocks.items():
-        if found := _of_block(name, block, frame):
+        if found := _of_block(name, block, measured[block.configuration]):
             blocks[name] = found
     return {"claims": recorded, "blocks": blocks}
 

@@ -159,19 +159,7 @@ def read(path: Path | str = PATH, root: Path = Path()) -> Claims:
             raise BenchError(
                 f"{path}: `claims.{name}`: {claim.configuration} {lacks}, so its run cannot measure this"
             )
-    placed = {name: _placed(claim, configs[claim.configuration]) for name, claim in found.claims.items()}
-    return found.model_copy(update={"claims": placed})
-
-
-def _placed(claim: Claim, config: config.Config) -> Claim:
-    """The claim on the data sets of its configuration's experiments, where it does not name its own."""
-    where = claim.query.where
-    stanzas = [config.experiments[experiment] for experiment in values(where["experiment"])]
-    datasets = sorted({name for stanza in stanzas for name in getattr(stanza, "datasets", [])})
-    if "dataset" in where or not datasets:
-        return claim
-    query = claim.query.model_copy(update={"where": where | {"dataset": datasets}})
-    return claim.model_copy(update={"query": query})
+    return found
 
 
 def unmeasured(claim: Claim, config: config.Config) -> str | None:

@@ -19,7 +19,10 @@ from bench.statistics import NOTHING, Interval
 from bench.tables import _page
 
 HOLDS, FAILS, UNSURE, ABSENT = "holds", "does not hold", "inconclusive", "not measured"
+NOT_THERE = "no such rows"
+NO_ROWS = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in collect.COLUMNS.items()})
 RANK = (FAILS, UNSURE, HOLDS)  # the worst first
+Measured = dict[str, pd.DataFrame]  # configuration → table of measurements
 TITLE = "Claims"
 CAPTION = (
     "What README and docs state about measurements, against the measurements at hand. A claim over several cells is "
@@ -100,7 +103,7 @@ def _why_absent(claim: Claim, frame: pd.DataFrame) -> str:
         reasons = gone.loc[gone["status"] != "ok", "reason"].dropna()
         if len(reasons):
             return str(reasons.iloc[0])
-    return f"no such rows; {claim.configuration} measures them"
+    return f"{NOT_THERE}; {claim.configuration} measures them"
 
 
 def chosen(claims: Claims, only: list[str] | None) -> dict[str, Claim]:
@@ -111,8 +114,9 @@ def chosen(claims: Claims, only: list[str] | None) -> dict[str, Claim]:
     return {name: claim for name, claim in claims.claims.items() if not only or name in only}
 
 
-def judge_all(claims: dict[str, Claim], frame: pd.DataFrame) -> list[Finding]:
-    return [judge(name, claim, frame) for name, claim in claims.items()]
+def judge_all(claims: dict[str, Claim], measured: Measured) -> list[Finding]:
+    """The verdict on each claim, from the table of its configuration."""
+    return [judge(name, claim, measured[claim.configuration]) for name, claim in claims.items()]
 
 
 def status(findings: Iterable[Finding]) -> int:
@@ -129,57 +133,51 @@ def tables_of(claims: Claims, root: Path = Path()) -> dict[str, Path]:
     }
 
 
-def available(claims: Claims, root: Path = Path()) -> tuple[list[Path], list[str]]:
-    """The tables that are there, and why one that is there cannot be read: it is of another version, say."""
-    paths, faults = [], []
-    for path in tables_of(claims, root).values():
+def own_tables(claims: Claims, root: Path = Path()) -> tuple[Measured, list[str]]:
+    """Configuration → its measurements, none where its run is not there; and why a table that is there cannot be
+    read: it is of another version, say."""
+    measured: Measured = {}
+    faults = []
+    for name, path in tables_of(claims, root).items():
+        measured[name] = NO_ROWS
         try:
-            if path.exists():
-                collect.read(path)
-                paths.append(path)
+            measured[name] = collect.read(path) if path.exists() else NO_ROWS
         except BenchError as error:
             faults.append(str(error))
-    return paths, faults
+    _one_machine(measured.values())
+    return measured, faults
 
 
-def gather(paths: Iterable[Path]) -> pd.DataFrame:
-    """One table of several runs on one machine. BenchError where they are of several, or share a case other than
-    that of the machine's limits: its repeats would count twice."""
+def given_tables(claims: Claims, paths: Iterable[Path]) -> Measured:
+    """Every configuration → the same table: the rows of all files. BenchError where two of them share a case other
+    than that of the machine's limits: its repeats would count twice."""
     frames = [collect.read(path) for path in paths]
-    if not frames:
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in collect.COLUMNS.items()})
-    frame = pd.concat(frames, ignore_index=True)
-    machines = frame.dropna(subset=["cpu"])[["cpu", "cores"]].drop_duplicates()
-    if len(machines) > 1:
-        found = "; ".join(f"{cpu}, {cores} cores" for cpu, cores in machines.itertuples(index=False))
-        raise BenchError(f"--measurements: the tables are of {len(machines)} machines ({found}); claims need one")
+    _one_machine(frames)
     seen: dict[tuple[Any, Any], int] = {}
     for number, rows in enumerate(frames):
-        for experiment, case in (
-            rows.loc[rows["experiment"] != "limits", ["experiment", "case"]].drop_duplicates().values
-        ):
+        cases = rows.loc[rows["experiment"] != "limits", ["experiment", "case"]].drop_duplicates()
+        for experiment, case in cases.itertuples(index=False):
             if seen.setdefault((experiment, case), number) != number:
                 raise BenchError(
                     f"--measurements: case {case} of experiment {experiment} is in two of the tables; name only one"
                 )
-    return frame
+    frame = pd.concat(frames, ignore_index=True)
+    return dict.fromkeys(claims.configurations, frame)
+
+
+def _one_machine(frames: Iterable[pd.DataFrame]) -> None:
+    machines = {place for frame in frames for place in frame[["cpu", "cores"]].dropna().itertuples(index=False)}
+    if len(machines) > 1:
+        found = "; ".join(sorted(f"{cpu}, {cores} cores" for cpu, cores in machines))
+        raise BenchError(f"the tables are of {len(machines)} machines ({found}); claims need one")
 
 
 def missing(claims: Claims, root: Path = Path()) -> list[str]:
     """The configurations whose run is not there, is of another schema, or lacks rows (refused ones count as there)
-    that a claim or block of theirs reads."""
-    lacking = []
-    for name, path in tables_of(claims, root).items():
-        try:
-            frame = collect.read(path)
-        except BenchError:
-            lacking.append(name)
-            continue
-        own = {key: claim for key, claim in claims.claims.items() if claim.configuration == name}
-        absent = [finding for finding in judge_all(own, frame) if finding.verdict == ABSENT]
-        if any(finding.reason.startswith("no such rows") for finding in absent):
-            lacking.append(name)
-    return lacking
+    that a claim of theirs reads."""
+    findings = judge_all(claims.claims, own_tables(claims, root)[0])
+    lacking = {found.claim.configuration for found in findings if found.reason.startswith(NOT_THERE)}
+    return [name for name in claims.configurations if name in lacking]
 
 
 def name_of(cell: Cell) -> str:
