@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from bench.claims.spec import Block, Claims, values
 from bench.claims.verdict import ABSENT, Finding, Measured
 from bench.errors import BenchError, meant
 from bench.record import write_text
+from bench.statistics import Interval
 from bench.tables import _page
 
 MEASURED = Path("docs/measured.yaml")
@@ -31,6 +34,7 @@ INLINE = re.compile(r"<!-- (claim|wanted): (\w+) -->(.*?)<!-- /\1 -->", re.DOTAL
 BLOCK = re.compile(r"<!-- (block): (\w+) -->(.*?)<!-- /\1 -->", re.DOTALL)
 ALL = re.compile(r"<!-- claims -->(.*?)<!-- /claims -->", re.DOTALL)
 SIDES = {*PLACE, "against", "against_target"}  # columns of a table that say which row it is
+EXPERIMENTS = {"bounds": "products", "kernels": "products"}  # table → experiment, where the names differ
 
 Record = dict[str, Any]
 
@@ -103,11 +107,10 @@ def fill_all(recorded: Record, claims: Claims, root: Path = Path()) -> list[Path
 def _of_claim(found: Finding, frame: pd.DataFrame) -> Record:
     assert found.worst
     ends = [cell.interval.value for cell in found.cells]
-    low, high = (verdict.number(end, "") for end in (min(ends), max(ends)))
-    interval = found.worst.interval
+    low, high = (verdict.plain(Interval(end, math.nan, math.nan)) for end in (min(ends), max(ends)))
     return {
         "shown": f"{low if low == high else f'{low} to {high}'} {found.unit}".rstrip(),
-        "worst": f"{interval} {found.unit}".rstrip(),
+        "worst": f"{verdict.plain(found.worst.interval)} {found.unit}".rstrip(),
         "cell": verdict.name_of(found.worst),
         "cells": len(found.cells),
         "verdict": found.verdict,
@@ -116,53 +119,51 @@ def _of_claim(found: Finding, frame: pd.DataFrame) -> Record:
 
 
 def _of_block(name: str, block: Block, frame: pd.DataFrame) -> Record | None:
-    """Header and rows of the table as text; both directions in one row (`Z V / Z′U`) unless it shows them apart."""
+    """Header and rows of the table as text, with its source; None where nothing was measured."""
     drawn = tables.load(block.table).draw(frame)
-    for column in [*block.where, *block.columns]:
+    across = [block.across] if block.across else []
+    for column in [*block.where, *block.columns, *across]:
         if column not in drawn:
-            raise BenchError(f"claims: `blocks.{name}`: the table {block.table} has no column {column!r}"
-                             f"{meant(column, drawn.columns)}")  # fmt: skip
+            what = f"claims: `blocks.{name}`: the table {block.table} has no column {column!r}"
+            raise BenchError(what + meant(column, drawn.columns))
     for column, value in block.where.items():
         drawn = drawn[drawn[column].isin(values(value))]
     if drawn.empty:
         return None
-    measured = query.observed(frame)
-    place = {name: drawn[name].unique().tolist() for name in ("dataset", "kernel") if name in drawn}
-    text = _page.shown(drawn)[block.columns]
-    rows: dict[tuple[str, ...], list[list[str]]] = {}
-    keys = [column for column in block.columns if column in SIDES]
+    sides = [column for column in block.columns if column in SIDES]
+    text, rows = _page.shown(drawn), {}
     for row in text.to_dict("records"):
-        rows.setdefault(tuple(row[key] for key in keys), []).append([row[column] for column in block.columns])
-    joined = [[_beside(*texts) for texts in zip(*group, strict=True)] for group in rows.values()]
+        at = rows.setdefault(tuple(row[column] for column in sides), {})
+        for column in block.columns:
+            at.setdefault((column, *(row[name] for name in across if column not in sides)), []).append(row[column])
+    columns = list(dict.fromkeys(column for at in rows.values() for column in at))
+    place = {column: drawn[column].unique().tolist() for column in ("dataset", "kernel") if column in drawn}
+    experiment = EXPERIMENTS.get(block.table, block.table)
     return {
-        "header": [_page.header(column) for column in block.columns],
-        "left": [column in _page.TEXT for column in block.columns],
-        "rows": joined,
-        "of": provenance(query.select(measured, place | {"experiment": _experiment(block)})),
+        "header": [of[0] if of else _page.header(column) for column, *of in columns],
+        "left": [column in _page.TEXT for column, *_ in columns],
+        "rows": [[_beside(at.get(column, []), column[0]) for column in columns] for at in rows.values()],
+        "of": provenance(query.select(query.observed(frame), place | {"experiment": experiment})),
     }
 
 
-def _experiment(block: Block) -> str:
-    return {"bounds": "products", "kernels": "products", "summary": "products"}.get(block.table, block.table)
-
-
-def _beside(*texts: str) -> str:
-    return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
+def _beside(texts: list[str], column: str) -> str:
+    """The texts of both directions, as `Z V / Z′U`; once where it says which row it is, or what binds both."""
+    return texts[0] if column in SIDES or (column in _page.TEXT and len(set(texts)) == 1) else " / ".join(texts)
 
 
 def provenance(rows: pd.DataFrame) -> Record:
-    """Machine, day and commits of some rows; a commit with a plus had changes that were not committed."""
-    cpu, cores = rows[["cpu", "cores"]].dropna().iloc[0] if rows["cpu"].notna().any() else ("unknown machine", 0)
-    dirty = rows["dirty"].fillna(False)
-    commits = sorted(
-        {f"{commit[:7]}{'+' * bool(d)}" for commit, d in zip(rows["commit"].fillna(""), dirty, strict=True)}
-    )
-    started = rows["started_at"].dropna()
-    return {
-        "machine": f"{cpu}, {cores} cores",
-        "date": str(started.max())[:10] if len(started) else "",
-        "commit": ", ".join(commits),
-    }
+    """Machine, software, day and commits of some rows; a commit with a plus had changes that were not committed."""
+    first = rows.bfill().iloc[0]
+    states = rows[["commit", "dirty"]].drop_duplicates().fillna({"commit": "", "dirty": False})
+    commits = sorted(f"{commit[:7]}{'+' if dirty else ''}" for commit, dirty in states.itertuples(index=False))
+    known = [f"{first['cpu']}, {first['cores']} cores"]
+    if first["memory"] is not pd.NA:
+        known.append(f"{first['memory'] / 2**30:.1f} GiB")
+    for name, pattern in (("compiler", r"^(\S+) .*?([\d.]+)$"), ("blas", r"^(\w+) (\d+\.\d+\.\d+)")):
+        matches = [re.search(pattern, text) for text in rows[name].dropna().unique()]
+        known += sorted({" ".join(match.groups()) for match in matches if match})
+    return {"machine": ", ".join(known), "date": str(rows["started_at"].max())[:10], "commit": ", ".join(commits)}
 
 
 def _inline(kind: str, name: str, recorded: Record, claims: Claims) -> str:
@@ -176,35 +177,31 @@ def _inline(kind: str, name: str, recorded: Record, claims: Claims) -> str:
 def _block(name: str, recorded: Record, claims: Claims) -> str:
     block, found = claims.blocks[name], recorded["blocks"].get(name)
     if not found:
-        return f"\n\nNot measured yet: `make CONFIG={claims.blocks[name].configuration}`.\n\n"
-    lines = _markdown(found["header"], found["left"], found["rows"])
-    return "\n\n" + "\n".join([f"{block.intro} {_source(found['of'])}", "", *lines]) + "\n\n"
+        return f"\n\nNot measured yet: `make CONFIG={block.configuration}`.\n\n"
+    of = found["of"]
+    said = f"{block.intro} Measured {of['date']} on {of['machine']}; commit {of['commit']}."
+    table = _markdown(found["header"], found["left"], found["rows"])
+    return "\n".join(["\n", _wrapped(said), "", *table, "\n"])
 
 
 def _all(recorded: Record, claims: Claims) -> str:
-    """Every claim: wanted, measured, where, verdict; a footnote of where the numbers come from."""
+    """Every claim: wanted, measured, where, verdict; and where the numbers come from."""
     rows = []
     for name, claim in claims.claims.items():
-        unit, found = query.STATISTICS[claim.query.statistic].unit, recorded["claims"].get(name, {})
+        found = recorded["claims"].get(name, {})
         said = found.get("verdict", ABSENT) + (" (expected)" if claim.expected != verdict.HOLDS else "")
-        wanted = verdict.wanted_text(claim.wanted, unit)
-        rows.append(
-            [f"`{name}`", wanted, found.get("shown", ""), found.get("worst", ""), found.get("cell", ""), said]
-        )
-    header = [
-        "claim",
-        "wanted",
-        "measured, over the cells",
-        "the worst, with its interval",
-        "which that is",
-        "verdict",
-    ]
-    sources = sorted({_source(found["of"]) for found in recorded["claims"].values()})
-    return "\n".join([*_markdown(header, [True] * len(header), rows), "", *sources])
+        wanted = verdict.wanted_text(claim.wanted, query.STATISTICS[claim.query.statistic].unit)
+        rows.append([f"`{name}`", wanted, *(found.get(key, "") for key in ("shown", "worst", "cell")), said])
+    header = ["claim", "wanted", "measured, over the cells", "the worst, with its interval", "which it is", "verdict"]
+    sources: dict[str, set[str]] = {}
+    for of in (found["of"] for found in recorded["claims"].values()):
+        sources.setdefault(f"Measured {of['date']} on {of['machine']}", set()).update(of["commit"].split(", "))
+    lines = [_wrapped(f"{source}; commit {', '.join(sorted(sources[source]))}.") for source in sorted(sources)]
+    return "\n".join([*_markdown(header, [True] * len(header), rows), "", *lines])
 
 
-def _source(of: Record) -> str:
-    return f"Measured {of['date']} on {of['machine']}, commit {of['commit']}."
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _markdown(header: list[str], left: list[bool], rows: list[list[str]]) -> list[str]:

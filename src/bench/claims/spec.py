@@ -106,6 +106,7 @@ class Block(Stanza):
     table: str
     where: Where = {}
     columns: Annotated[list[str], Field(min_length=1)]
+    across: str | None = None  # whose values head columns of their own, of the one column that is measured
     intro: str
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,15 +197,20 @@ def name_of(cell: Cell) -> str:
 def wanted_text(wanted: Wanted, unit: str) -> str:
     """Such as `≥ 60 %`."""
     if wanted.about is not None and wanted.within is not None:
-        return f"{number(wanted.about, unit)} ± {100 * wanted.within:g} %"
+        return f"{wanted.about:g} {unit}".rstrip() + f" ± {100 * wanted.within:g} %"
     ends = [f"{sign} {number(bound, unit)}" for sign, bound in (("≥", wanted.least), ("≤", wanted.most)) if bound]
     return ", ".join(ends)
 
 
 def number(value: float, unit: str) -> str:
     """A value with its unit, in three significant digits and plain where it can be."""
-    plain = ".3g" if not value or 1e-3 <= abs(value) < 1e3 else ".0f"
-    return f"{value:{plain if not value or 1e-3 <= abs(value) < 1e6 else '.2g'}} {unit}".rstrip()
+    text = f"{value:.3g}" if 1e-3 <= abs(value) < 1e3 else f"{value:.0f}" if 1e3 <= value < 1e6 else f"{value:.2g}"
+    return re.sub(r"e([+-])0", r"e\1", f"{text} {unit}".rstrip())
+
+
+def plain(interval: Interval) -> str:
+    """An interval as text; one that is a point without its bounds."""
+    return str(Interval(interval.value, math.nan, math.nan) if interval.low == interval.high else interval)
 
 
 def draw(findings: Iterable[Finding]) -> pd.DataFrame:
