@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.collect import COLUMNS
 from bench.statistics import Interval, median_interval, paired_ratio_interval, ratio_interval
 from bench.tables import _bounds, _cells, paired
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 # What tells cells apart. A build is told apart from the others, a process or a case is not.
 PLACE = ["dataset", "n", "m", "kernel", "target", "method", "dtype", "threads", "direction", "k", "solver", "trait",
          "relationship"]  # fmt: skip
-ROUND = ["case", "direction", "k", "repeat"]  # what methods that were timed in turn share
+# What methods that were timed in turn share; a process, where the table tells them apart.
+ROUND = [name for name in ("case", "process", "direction", "k", "repeat") if name in COLUMNS]
 BUILD = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CHOICE = {"kernel", "method"}  # what is compared in these has targets of its own
 TIMES = ("product_time", "gram_time", "solve_time")

@@ -53,7 +53,7 @@ def write(name: str, frame: pd.DataFrame, folder: Path | str) -> None:
 
 
 def save(figure: Figure, name: str, folder: Path | str) -> None:
-    """Write a drawn figure as NAME.svg, NAME.pdf and NAME.png into `folder`."""
+    """Write a figure as NAME.svg, NAME.pdf and NAME.png into `folder`."""
     from bench.figures import style
 
     with style.paper():
