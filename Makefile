@@ -1,6 +1,7 @@
 # make                    the environment, the main job, and where its report is
 # make CONFIG=FILE        the same with FILE laid over the default configuration
 # make claims             what README and docs state against what this machine measures; measures what is missing
+# make claims ONLY=NAME   one claim
 # make test               all tests, linters and type checks
 # make test-environment   what these need, installed; then, for example, .venv/bin/python -m pytest tests/unit
 # Everything installed goes to .venv, everything computed to results/.
@@ -52,11 +53,12 @@ run: environment
 report: environment
 	@$(find_results); $(draw_report)
 
+only = $(if $(ONLY),--only $(ONLY))
 # The configurations that the claims need and whose measurements are not there, then the verdicts.
 claims: environment
-	@missing="$$($(BIN)/python -m bench claims --missing)" || exit 1; status=0; \
+	@missing="$$($(BIN)/python -m bench claims --missing $(only))" || exit 1; status=0; \
 	for file in $$missing; do $(MAKE) run CONFIG=$$file || status=$$?; done; \
-	$(BIN)/python -m bench claims --out results/claims || status=$$?; exit $$status
+	$(BIN)/python -m bench claims --out results/claims $(only) || status=$$?; exit $$status
 
 help:
 	@sed -n '/^#/!q;s/^# //p' $(MAKEFILE_LIST)

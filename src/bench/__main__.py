@@ -381,10 +381,10 @@ def claims(options: argparse.Namespace) -> int:
     from bench.claims import pages, spec, verdict
 
     known = spec.read(options.claims)
-    if options.missing:
-        print("\n".join(verdict.missing(known)))
-        return 0
     chosen = verdict.chosen(known, options.only)
+    if options.missing:
+        print("\n".join(verdict.missing(known.model_copy(update={"claims": chosen}))))
+        return 0
     if options.measurements:
         measured, unreadable = verdict.given_tables(known, options.measurements), []
     else:
