@@ -133,9 +133,6 @@ def parser() -> argparse.ArgumentParser:
     path(at, "--measurements", help="parquet file of `bench collect`")
     path(at, "--out", help="folder to write to")
 
-    at = verb(summary, "print the short comparison of the kernels, and what was refused")
-    path(at, "--measurements", help="parquet file of `bench collect`")
-
     at = verb(claims, "hold what README and docs state against the measurements")
     path(at, "--claims", default=Path("config/claims.yaml"), help="file of claims (default: config/claims.yaml)")
     path(at, "--measurements", nargs="*", default=None, help="parquet files (default: of the runs that claims name)")
@@ -144,6 +141,9 @@ def parser() -> argparse.ArgumentParser:
     path(at, "--out", default=None, help="also write claims.csv, .html, .md, .svg, .pdf and .png here")
     at.add_argument("--missing", action="store_true", help="print the configurations that have to be run first")
     at.add_argument("--fill", action="store_true", help="write docs/measured.yaml, README and docs from it")
+
+    at = verb(summary, "print the short comparison of the kernels, and what was refused")
+    path(at, "--measurements", help="parquet file of `bench collect`")
     return top
 
 
@@ -366,14 +366,6 @@ def figure(options: argparse.Namespace) -> None:
     figures.write(options.name, collecting.read(options.measurements), options.out)
 
 
-def summary(options: argparse.Namespace) -> None:
-    """Print the comparison table for the terminal."""
-    from bench import collect as collecting
-    from bench import tables
-
-    print(tables.load("summary").to_text(collecting.read(options.measurements)))
-
-
 def claims(options: argparse.Namespace) -> int:
     """Print for every claim of config/claims.yaml what is wanted, what was measured here, and whether it holds.
 
@@ -401,6 +393,14 @@ def claims(options: argparse.Namespace) -> int:
         verdict.write(findings, options.out)
     print(json.dumps(verdict.to_json(findings), indent=1) if options.json else verdict.to_text(findings))
     return verdict.status(findings)
+
+
+def summary(options: argparse.Namespace) -> None:
+    """Print the comparison table for the terminal."""
+    from bench import collect as collecting
+    from bench import tables
+
+    print(tables.load("summary").to_text(collecting.read(options.measurements)))
 
 
 if __name__ == "__main__":
