@@ -39,8 +39,9 @@ GRAM = Native(
         "avx512": ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi", "-mprefer-vector-width=512"),
     },
 )
+PEDIGREE = Native(source="kernels/_pedigree/pedigree.cc", targets={"scalar": ("-O3",)})
 # Libraries that are no kernels; their sources lie below the package.
-OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM}
+OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE}
 
 
 @dataclass(frozen=True)
