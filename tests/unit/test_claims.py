@@ -216,6 +216,20 @@ def test_one_observation_of_a_time_is_inconclusive(frame):
     assert verdict.judge("c", claim({"most": 30}, asked), frame).verdict == "inconclusive"
 
 
+def test_a_time_from_a_contaminated_session_decides_nothing_and_an_error_does(frame):
+    asked = {"statistic": "peak_share", "where": PRODUCT | {"kernel": "decompress"}}  # 20 % and 60 %, 22 % and 66 %
+    one = claim({"least": 50}, asked)
+    scalar = frame["target"] == "scalar"
+    nothing = pd.Series(pd.NA, index=frame.index, dtype="string")
+    slow, fast = (frame.assign(contaminated=nothing.mask(rows, "steal 12 %")) for rows in (scalar, ~scalar))
+    judged = verdict.judge("c", one, slow)
+    assert (judged.verdict, judged.reason) == ("inconclusive", "contaminated: steal 12 %")
+    assert verdict.judge("c", one, fast).verdict == "does not hold"  # the clean cells fail
+    where = {"experiment": "products", "dataset": "pigs", "dtype": "f8", "kernel": "decompress"}
+    error = claim({"most": 1e-12}, {"statistic": "greatest", "metric": "rel_error", "where": where})
+    assert verdict.judge("c", error, slow).verdict == "holds"
+
+
 NAMED = Claims.model_validate({"claims": {"c": claim({"least": 1}).model_dump()}})
 HOLDS, FAILS, ABSENT = {"least": 3}, {"least": 5}, {"statistic": "times_as_fast", "where": PAIR | {"threads": 64}}
 NOT = {"expected": "does not hold", "reason": "known"}

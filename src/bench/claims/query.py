@@ -37,10 +37,19 @@ Found = Iterator[tuple[Place, Interval]]
 
 @dataclass(frozen=True)
 class Cell:
-    """One place in the measurements (the columns of PLACE that apply) and what the statistic is there."""
+    """One place in the measurements (the columns of PLACE that apply) and what the statistic is there.
+
+    disturbed: why sessions that a time was taken in were contaminated, nothing if none was.
+    """
 
     place: Place
     interval: Interval
+    disturbed: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is what it is, as an error or a number of bytes."""
+        return self.interval.low == self.interval.high
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,16 @@ def cells(query: Query, frame: pd.DataFrame) -> list[Cell]:
     """The cells of a query in the order of their places; none where nothing was measured."""
     statistic, good = STATISTICS[query.statistic], observed(frame)
     rows, others = select(good, query.where), select(good, query.where | query.than)
-    found = [Cell(place, interval) for place, interval in statistic.compute(rows, others, good, query)]
+    found = [
+        Cell(place, interval, _disturbed(select(rows, place)))
+        for place, interval in statistic.compute(rows, others, good, query)
+    ]
     return sorted(found, key=lambda cell: [str(cell.place.get(name, "")).zfill(9) for name in PLACE])
+
+
+def _disturbed(rows: pd.DataFrame) -> str:
+    """Why the sessions of these rows were contaminated, every reason once, where the table says so."""
+    return "; ".join(sorted(set(rows["contaminated"].dropna()))) if "contaminated" in rows else ""
 
 
 def _groups(rows: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[Place, pd.DataFrame]]:

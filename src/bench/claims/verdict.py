@@ -59,7 +59,13 @@ def judge(name: str, claim: Claim, frame: pd.DataFrame) -> Finding:
         return Finding(name, claim, unit, [], None, ABSENT, _why_absent(claim, frame))
     decisive = [_order(group, claim.wanted)[-1] for group in _either(cells)] if claim.over == "either" else cells
     worst = _order(decisive, claim.wanted)[0]
-    return Finding(name, claim, unit, cells, worst, decide(worst.interval, claim.wanted), claim.reason or "")
+    reason = f"contaminated: {worst.disturbed}" if worst.disturbed and not worst.exact else claim.reason or ""
+    return Finding(name, claim, unit, cells, worst, of_cell(worst, claim.wanted), reason)
+
+
+def of_cell(cell: Cell, wanted: Wanted) -> str:
+    """The verdict on one cell; a time from a contaminated session decides nothing."""
+    return UNSURE if cell.disturbed and not cell.exact else decide(cell.interval, wanted)
 
 
 def decide(found: Interval, wanted: Wanted) -> str:
@@ -82,7 +88,7 @@ def _order(cells: list[Cell], wanted: Wanted) -> list[Cell]:
     """The cells, the worst first."""
 
     def key(cell: Cell) -> tuple[int, float]:
-        return RANK.index(decide(cell.interval, wanted)), margin(cell.interval.value, wanted)
+        return RANK.index(of_cell(cell, wanted)), margin(cell.interval.value, wanted)
 
     return sorted(cells, key=key)
 
