@@ -197,11 +197,15 @@ def _all(recorded: Record, claims: Claims) -> str:
     for of in (found["of"] for found in recorded["claims"].values()):
         sources.setdefault(f"Measured {of['date']} on {of['machine']}", set()).update(of["commit"].split(", "))
     lines = [_wrapped(f"{source}; commit {', '.join(sorted(sources[source]))}.") for source in sorted(sources)]
-    return "\n".join([*_markdown(header, [True] * len(header), rows), "", *lines])
+    text = [*_markdown(header, [True] * len(header), rows), "", *lines]
+    if claims.elsewhere:
+        text += ["", "What no table of measurements can tell:", ""]
+        text += [_wrapped(f"- {one.text} {one.checked}", "  ") for one in claims.elsewhere]
+    return "\n".join(text)
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _markdown(header: list[str], left: list[bool], rows: list[list[str]]) -> list[str]:

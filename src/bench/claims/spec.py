@@ -123,11 +123,19 @@ class Stated(Stanza):
     source: str
 
 
+class Elsewhere(Stanza):
+    """A bar that no table of measurements can tell, and what checks it."""
+
+    text: str
+    checked: str
+
+
 class Claims(Stanza):
     """The whole file."""
 
     claims: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Claim]
     blocks: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Block] = {}
+    elsewhere: list[Elsewhere] = []
     stated: list[Stated] = []
 
     @property
@@ -200,6 +208,8 @@ def _sentence(error: Any) -> str:
             keys = Claim.model_fields
         case ("blocks", *_):
             keys = Block.model_fields
+        case ("elsewhere", *_):
+            keys = Elsewhere.model_fields
         case ("stated", *_):
             keys = Stated.model_fields
     return fault(error, ".".join(map(str, error["loc"])), keys).replace("docs/configuration.md", "docs/claims.md")
