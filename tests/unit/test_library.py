@@ -87,6 +87,9 @@ def test_centred_is_the_mean_imputed_matrix(dosages, relationship):
     np.testing.assert_allclose(W.T @ U, dense.T @ U, atol=1e-11)
     np.testing.assert_allclose(W.T @ U[:, 0], dense.T @ U[:, 0], atol=1e-11)
     np.testing.assert_allclose(W.T.T @ V, dense @ V, atol=1e-11)
+    for layout in (np.asfortranarray, lambda X: np.repeat(X, 2, axis=0)[::2]):
+        np.testing.assert_allclose(W @ layout(V), dense @ V, atol=1e-11)
+        np.testing.assert_allclose(W.T @ layout(U), dense.T @ U, atol=1e-11)
 
 
 def test_best_names_what_runs_and_why():

@@ -67,19 +67,24 @@ class MissingCalls:
     library: Path | None = field(default=None, compare=False)
 
     def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
-        """out (n, k) += Miss X, X (m, k); both float64, C-contiguous."""
+        """out (n, k) += Miss X, X (m, k). ValueError: out is not float64 and C-contiguous."""
+        if out.dtype != np.float64 or not out.flags.c_contiguous:
+            raise ValueError(
+                f"out: a C-contiguous float64 array was needed, found {out.dtype} of strides {out.strides}"
+            )
         self._add(self.by_individual, X, out)
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         """Miss'U, (n, k) → (m, k) float64."""
         out = np.zeros((self.by_snp.shape[0], U.shape[1]))
-        self._add(self.by_snp, np.ascontiguousarray(U, "f8"), out)
+        self._add(self.by_snp, U, out)
         return out
 
     def _add(self, lists: Lists, X: np.ndarray, out: np.ndarray) -> None:
         if self._gather is None:
             out += lists.csr() @ X
             return
+        X = np.ascontiguousarray(X, "f8")
         sizes = (*lists.shape, INPUTS, X.ctypes.data, X.shape[1], out.ctypes.data, self.threads)
         if self._gather(lists.first.ctypes.data, lists.inputs.ctypes.data, *sizes):
             raise MemoryError("no memory for the sums at missing calls")
