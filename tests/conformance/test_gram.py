@@ -98,7 +98,7 @@ def test_rows_wider_than_their_codes_and_codes_past_the_end_never_count(library)
     codes = PackedGenotypes.from_dosages(dosages).codes
     wide = np.full((90, 40), 255, np.uint8)
     wide[:, :17] = codes | np.array([0] * 16 + [0xF0], np.uint8)
-    for given_codes in (wide, np.asfortranarray(wide), wide[:, :17], np.repeat(wide, 2, axis=0)[::2]):
+    for given_codes in (wide, np.asfortranarray(wide), wide[:, :17], np.repeat(wide, 2, axis=0)[::2], wide[::-1]):
         np.testing.assert_array_equal(gram(PackedGenotypes(given_codes, 66), library=library), exact(dosages))
 
 
@@ -226,6 +226,10 @@ def test_bad_input_is_a_sentence(best, tmp_path, monkeypatch):
     packed = PackedGenotypes.from_dosages(draw(5, 9))
     with pytest.raises(BenchError, match="asked for 0 threads, at least 1 is needed"):
         gram(packed, library=best, threads=0)
+    with pytest.raises(BenchError, match="no dtype 'f4' that holds every product; i4, i8, f8 do"):
+        gram(packed, library=best, dtype="f4")  # type: ignore[arg-type]
+    with pytest.raises(BenchError, match=r"of memory, 0 GB can be used"):
+        gram(packed, library=best, memory=0)
     (tmp_path / "no.so").write_text("no library")
     for wrong in (tmp_path / "no.so", tmp_path / "absent.so"):
         with pytest.raises(BenchError, match=r"not a gram library \(.*\); build it with `bench build gram`"):

@@ -35,12 +35,20 @@ CODE_COUNTS_OF_BYTE = np.stack(
 class PackedGenotypes:
     """Genotypes of n individuals at m SNPs as 2-bit codes.
 
-    codes: (m, ≥ ⌈n/4⌉) uint8, C-contiguous rows; codes past individual n−1 may hold anything.
+    codes: (m, ≥ ⌈n/4⌉) uint8; codes past individual n−1 may hold anything. BenchError: another array.
     """
 
     codes: np.ndarray
     n_samples: int
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        codes = self.codes
+        if codes.dtype != np.uint8 or codes.ndim != 2 or 4 * codes.shape[1] < self.n_samples:
+            raise BenchError(
+                f"{self.path or 'genotypes'}: codes are {codes.dtype} of shape {codes.shape}; {self.n_samples} "
+                f"individuals need (number of SNPs, at least {-(-self.n_samples // 4)}) bytes (uint8)"
+            )
 
     @classmethod
     def open(cls, bed: Path, *, n_samples: int, n_snps: int) -> PackedGenotypes:
@@ -66,6 +74,11 @@ class PackedGenotypes:
     @property
     def n_snps(self) -> int:
         return self.codes.shape[0]
+
+    def contiguous_rows(self) -> np.ndarray:
+        """`codes` as compiled code reads them, a row's bytes and then the next row: a copy only if they are not so."""
+        row, byte = self.codes.strides
+        return self.codes if row >= 0 and byte == 1 else np.ascontiguousarray(self.codes)
 
     def head(self, n_samples: int) -> PackedGenotypes:
         """The first `n_samples` individuals, as a view."""

@@ -200,7 +200,15 @@ class Kernel:
         library: Path | None = None,
         threads: int = 1,
     ) -> GenotypeOperator:
-        """Open the matrix for products; `library` is the compiled target of a native kernel."""
+        """Open the matrix for products; `library` is the compiled target of a native kernel.
+
+        BenchError: no individual, no SNP or no thread.
+        """
+        if 0 in packed.shape or threads < 1:
+            raise BenchError(
+                f"kernel {self.name}: {packed.shape[0]} individuals, {packed.shape[1]} SNPs and {threads} threads; "
+                "at least one of each is needed"
+            )
         module, _, attribute = self.open.partition(":")
         how = {"library": library} if self.native else {"target": target}
         return getattr(importlib.import_module(module), attribute)(packed, dtype=dtype, threads=threads, **how)

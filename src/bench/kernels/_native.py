@@ -48,9 +48,9 @@ class NativeMatrix:
         self.shape = packed.shape
         self.dtype = np.dtype(dtype)
         self._lib = bind(library)
-        self._codes = packed.codes  # the kernel may read it: it lives as long as this object
+        self._codes = packed.contiguous_rows()  # the kernel may read it: it lives as long as this object
         self._z = self._lib.gmk_prepare(
-            packed.codes.ctypes.data, packed.codes.strides[0], *self.shape, threads, self.dtype.itemsize
+            self._codes.ctypes.data, self._codes.strides[0], *self.shape, threads, self.dtype.itemsize
         )
         if not self._z:
             raise MemoryError(f"{library}: no memory to prepare {self.shape[0]} x {self.shape[1]} genotypes")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -45,8 +45,11 @@ def gram(
         raise BenchError(f"{packed.path or 'genotypes'}: {m} SNPs; a product of more than {LARGEST // 4} has no room")
     if threads < 1:
         raise BenchError(f"gram: asked for {threads} threads, at least 1 is needed")
+    if dtype not in get_args(Dtype):
+        raise BenchError(f"gram: there is no dtype {dtype!r} that holds every product; {', '.join(get_args(Dtype))} do")
     lib = _bind(library)
-    need, free = gram_bytes(n, dtype, in_file=out is not None), memory or memory_available()
+    need = gram_bytes(n, dtype, in_file=out is not None)
+    free = memory_available() if memory is None else memory
     if need > free:
         hint = "" if out else "; name a file (out=...) to have it written there"
         raise BenchError(
@@ -90,7 +93,7 @@ def _bind(library: Path) -> ct.CDLL:
 def _fill(G: np.ndarray, packed: PackedGenotypes, lib: ct.CDLL, threads: int) -> None:
     """Compute the tiles on and below the diagonal; each is written to both its places."""
     n, m = packed.shape
-    codes = packed.codes if packed.codes.strides[1] == 1 else np.ascontiguousarray(packed.codes)
+    codes = packed.contiguous_rows()
     lower = np.tri(min(TILE, n), dtype=bool)
     scratch = np.empty((min(TILE, n), min(TILE, n)), np.int32)
     for row in range(0, n, TILE):
