@@ -30,6 +30,7 @@ LIMITS = Native(
 MISSING = Native(
     source="kernels/_missing/missing.cc",
     targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2), "avx512": ("-O3", *kernels.AVX512)},
+    shares=("isa.h",),
 )
 GRAM = Native(
     source="kernels/_gram/gram.cc",
@@ -38,6 +39,7 @@ GRAM = Native(
         "avx2": ("-O3", "-mavx2"),
         "avx512": ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi", "-mprefer-vector-width=512"),
     },
+    shares=("isa.h",),
 )
 # Libraries that are no kernels; their sources lie below the package.
 OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM}
@@ -86,8 +88,8 @@ def declared(name: str) -> tuple[Native, Path]:
 def sources(name: str) -> list[str]:
     """The files that the library of kernel `name`, or one of OTHERS, is compiled from."""
     if name in OTHERS:
-        return [str(PACKAGE / OTHERS[name].source)]
-    return [*kernels.sources(name), str(kernels.ABI)]
+        return [str(PACKAGE / OTHERS[name].source), *(str(kernels.HERE / header) for header in OTHERS[name].shares)]
+    return [*kernels.sources(name), *map(str, kernels.HEADERS)]
 
 
 def build(name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()) -> Build:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes as ct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.kernels import GenotypeOperator, Problem
 from bench.machine import memory_available, this_machine
 from bench.relationships.genomic import RELATIONSHIPS, Centred
 from bench.relationships.missing import missing_calls
+from bench.shared_library import INT, SIZE, load
 from bench.solvers.operator import Operator, Swapped
 
 K = 32  # columns that a matrix's memory is planned with
@@ -53,10 +55,8 @@ def best(n: int, m: int, k: int = 10, *, threads: int | None = None, dtype: str 
 
 
 def _scheme(library: Path) -> Callable[[Problem, bool], str]:
-    import ctypes as ct
-
-    function = ct.CDLL(str(library)).auto_scheme
-    function.restype, function.argtypes = ct.c_char_p, [ct.c_size_t, ct.c_int, ct.c_int]
+    signatures = {"auto_scheme": (ct.c_char_p, [SIZE, INT, INT])}
+    function = load(library, "kernel", signatures, prefix="gmk", build="bench build auto").auto_scheme
     return lambda problem, transposed: function(problem.k, problem.itemsize, transposed).decode()
 
 

@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 
 from bench import kernels
-from bench.build import ALWAYS, build
+from bench.build import ALWAYS, OTHERS, build
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels._native import NativeMatrix, bind
 from bench.machine import this_machine
+from bench.shared_library import load
 
 NATIVE = [name for name in kernels.names() if kernels.load(name).native]
 CROSS = "aarch64-linux-gnu-g++"
 HARNESS = Path(__file__).parent / "harness.cc"
+# The header's own definition is weak, but twice in one file is once too often.
 FOREIGN = """
+#define gmk_runs unused
 #include "gmk.h"
+#undef gmk_runs
 int gmk_abi(void) { return GMK_ABI; }
 extern "C" int gmk_runs(void) { return 0; }
 void* gmk_prepare(const uint8_t*, size_t, size_t, size_t, int, int) { return nullptr; }
@@ -33,12 +37,29 @@ void gmk_free(void*) {}
 
 def test_a_library_for_another_processor_is_a_sentence(tmp_path):
     source, library = tmp_path / "foreign.cc", tmp_path / "foreign.so"
-    # The header's own definition is weak, but twice in one file is once too often.
-    text = kernels.ABI.read_text().replace("int gmk_runs(void) {", "int unused(void) {").replace("#pragma once", "")
-    source.write_text(text + FOREIGN.replace('#include "gmk.h"', ""))
-    subprocess.run(["g++", *ALWAYS, str(source), "-o", str(library)], check=True)
+    source.write_text(FOREIGN)
+    subprocess.run(["g++", *ALWAYS, f"-I{kernels.HERE}", str(source), "-o", str(library)], check=True)
     with pytest.raises(BenchError, match=r"foreign\.so: compiled for instructions that this processor lacks"):
         bind(library)
+
+
+LACKED = [
+    (name, target)
+    for name in [*OTHERS, *NATIVE]
+    for target, flags in (OTHERS.get(name) or kernels.load(name).native).targets.items()
+    if name != "limits" and any(flag.startswith("-m") for flag in flags)
+    if not set((OTHERS.get(name) or kernels.load(name).native).cpu_flags(target)) <= this_machine().cpu_flags
+]
+
+
+@pytest.mark.skipif(not LACKED, reason="this machine runs every target")
+@pytest.mark.parametrize(("name", "target"), LACKED)
+def test_a_build_that_this_processor_does_not_run_is_a_sentence(name, target, tmp_path):
+    made = build(name, target, tmp_path)
+    assert made.library, made.reason
+    prefix = name if name in OTHERS else "gmk"
+    with pytest.raises(BenchError, match="compiled for instructions that this processor lacks"):
+        load(made.library, name, {}, prefix=prefix, build="bench build")
 
 
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="clang++ is not on this machine")

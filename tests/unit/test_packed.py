@@ -31,7 +31,9 @@ def test_packing_and_unpacking_give_the_dosages_back(dosages):
 
 
 @pytest.mark.parametrize(
-    "codes", [np.zeros((5, 2), np.int64), np.zeros(6, np.uint8), np.zeros((5, 1), np.uint8)], ids=["type", "1-d", "few"]
+    "codes",
+    [np.zeros((5, 2), np.int64), np.zeros(6, np.uint8), np.zeros((5, 1), np.uint8)],
+    ids=["type", "1-d", "few"],
 )
 def test_an_array_that_cannot_be_codes_is_refused(codes):
     with pytest.raises(BenchError, match=r"5 individuals need \(number of SNPs, at least 2\) bytes \(uint8\)"):

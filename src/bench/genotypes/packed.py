@@ -76,7 +76,7 @@ class PackedGenotypes:
         return self.codes.shape[0]
 
     def contiguous_rows(self) -> np.ndarray:
-        """`codes` as compiled code reads them, a row's bytes and then the next row: a copy only if they are not so."""
+        """`codes` as compiled code reads them, row after row, byte after byte: a copy only if they are not so."""
         row, byte = self.codes.strides
         return self.codes if row >= 0 and byte == 1 else np.ascontiguousarray(self.codes)
 

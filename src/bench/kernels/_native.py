@@ -9,12 +9,11 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
+from bench.shared_library import INT, POINTER, SIZE, load
 
 ABI = 1
-POINTER, SIZE, INT = ct.c_void_p, ct.c_size_t, ct.c_int
 SIGNATURES = {
     "gmk_abi": (INT, []),
-    "gmk_runs": (INT, []),
     "gmk_prepare": (POINTER, [POINTER, SIZE, SIZE, SIZE, INT, INT]),
     "gmk_bytes": (SIZE, [POINTER]),
     "gmk_matmul": (INT, [POINTER, POINTER, SIZE, POINTER]),
@@ -25,17 +24,9 @@ SIGNATURES = {
 
 def bind(library: Path) -> ct.CDLL:
     """Load a compiled kernel and check that it speaks this ABI."""
-    try:
-        lib = ct.CDLL(str(library))
-        for name, (result, arguments) in SIGNATURES.items():
-            function = getattr(lib, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError) as error:
-        raise BenchError(f"{library}: not a kernel library ({error}); build it with `bench build`") from None
+    lib = load(library, "kernel", SIGNATURES, prefix="gmk", build="bench build")
     if (found := lib.gmk_abi()) != ABI:
         raise BenchError(f"{library}: kernel ABI {found}, this version needs {ABI}; build it again")
-    if not lib.gmk_runs():
-        raise BenchError(f"{library}: compiled for instructions that this processor lacks; build another target")
     return lib
 
 

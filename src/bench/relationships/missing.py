@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes as ct
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,12 @@ import numpy as np
 from scipy import sparse
 
 from bench.genotypes.packed import MISSING, PackedGenotypes
+from bench.shared_library import INT, POINTER, SIZE, load
 
 MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
 BLOCK_BYTES = 32 << 20  # of decoded genotypes at a time
 INPUTS = 4096  # of a block: 16 columns of them are 512 KB, half of a second-level cache
-POINTER, SIZE, INT = ct.c_void_p, ct.c_size_t, ct.c_int
+SIGNATURES = {"missing_gather": (INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT])}
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,8 @@ class MissingCalls:
     def _gather(self):
         if self.library is None:
             return None
-        function = ct.CDLL(str(self.library)).missing_gather
-        function.restype, function.argtypes = INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT]
-        return function
+        lib = load(self.library, "missing", SIGNATURES, prefix="missing", build="bench build missing")
+        return lib.missing_gather
 
 
 def missing_calls(packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None) -> MissingCalls | None:
