@@ -144,14 +144,17 @@ def installed(name: str, target: str | None = None, *, compiler: str = "g++") ->
     if target is None:
         flags = this_machine().cpu_flags
         target = [t for t in native.targets if all(f in flags for f in native.cpu_flags(t))][-1]
-    what = (sha256_of(sources(name)), compiler, compiler_version(compiler), *native.targets[target])
+    what = (sha256_of(sources(name)), compiler, compiler_version(compiler), *ALWAYS, *native.targets[target])
     folder = cache_folder() / f"{name}-{target}-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}"
     if (description := folder / "build.json").exists():
         return Build.read(description)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{folder}: cannot be made ({error.strerror}); name another in BENCH_CACHE") from None
     made = build(name, target, folder, compiler=compiler)
     if made.status != "ok":
-        description.unlink()  # another day there may be a compiler
+        description.unlink(missing_ok=True)  # another day there may be a compiler
     return made
 
 
