@@ -429,8 +429,10 @@ def test_memory_taken_is_within_what_was_declared(library, name, target):
     # The codes were in memory before, as the page cache may hold them: they are declared, and not measured.
     declared = kernel.bytes_needed(problem) - problem.packed_bytes + problem.vector_bytes
     measured = int(done.stdout)
-    assert measured <= 1.1 * declared + 16e6
-    assert measured >= 0.5 * (kernel.bytes_needed(problem) - problem.packed_bytes) - 16e6
+    # Less than one more copy of the genotypes, 13.5 MB; interpreters and foreign libraries take what they take.
+    slack = 4e6 if kernel.native else 16e6
+    assert measured <= 1.1 * declared + slack
+    assert measured >= 0.5 * (kernel.bytes_needed(problem) - problem.packed_bytes) - slack
 
 
 @pytest.mark.parametrize(("name", "target"), CASES)
