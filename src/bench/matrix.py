@@ -161,7 +161,10 @@ class GenotypeMatrix(_Real):
         return cls(PackedGenotypes.from_dosages(dosages.astype(np.int8)), **options)
 
     def centred(self, relationship: str = "vanraden1") -> CentredMatrix:
-        """W (n, m): centred, for "standardised" scaled, missing calls imputed by their SNP's mean."""
+        """W (n, m): centred, for "standardised" scaled, missing calls imputed by their SNP's mean.
+
+        BenchError: no such relationship, no SNP that varies, too little memory for the lists of missing calls.
+        """
         if relationship not in RELATIONSHIPS:
             raise BenchError(f"there is no relationship {relationship!r}; there are {', '.join(RELATIONSHIPS)}")
         return CentredMatrix(self, relationship)
@@ -191,7 +194,10 @@ class CentredMatrix(_Real):
     def __init__(self, Z: GenotypeMatrix, relationship: str):
         super().__init__(np.dtype("f8"), Z.shape)
         coding = RELATIONSHIPS[relationship](Z.packed)
-        missing = missing_calls(Z.packed, threads=Z.threads, library=installed("missing").library)
+        try:
+            missing = missing_calls(Z.packed, threads=Z.threads, library=installed("missing").library)
+        except MemoryError as error:
+            raise BenchError(str(error)) from None
         self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
         self.products = Centred(Z.products, coding, missing)
         self._packed, self._coding, self._threads = Z.packed, coding, Z.threads

@@ -14,6 +14,7 @@ from bench import build, matrix
 from bench.errors import BenchError
 from bench.genotypes.packed import CODE_OF_DOSAGE, write_bed
 from bench.kernels import GenotypeMatrix, best
+from bench.relationships import missing
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"
 N, M = 301, 127
@@ -156,9 +157,9 @@ def test_a_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
     assert build.installed("missing", "scalar") == made
     assert made.library.stat().st_mtime_ns == written
     assert build.installed("missing", "scalar", compiler="g++ -g").library != made.library
-    missing = build.installed("missing", "scalar", compiler="no-such-compiler")
-    assert missing.library is None
-    assert "no-such-compiler" in (missing.reason or "")
+    absent = build.installed("missing", "scalar", compiler="no-such-compiler")
+    assert absent.library is None
+    assert "no-such-compiler" in (absent.reason or "")
 
 
 def test_a_cache_that_cannot_be_made_is_a_sentence(monkeypatch, tmp_path):
@@ -182,6 +183,10 @@ def test_what_cannot_be_is_refused_with_a_sentence(herd, dosages, monkeypatch):
             GenotypeMatrix.from_bed(herd, threads=none)
     with pytest.raises(BenchError, match="f2 path"):
         GenotypeMatrix.from_bed(herd, dtype="f2")
+    with monkeypatch.context() as little:
+        little.setattr(missing, "memory_available", lambda: 1000)
+        with pytest.raises(BenchError, match=r"herd\.bed: to list \d+ missing calls needs .* GB of memory"):
+            GenotypeMatrix.from_bed(herd).centred()
     with pytest.raises(BenchError, match="there is no relationship 'yang'; there are vanraden1"):
         GenotypeMatrix.from_bed(herd).centred("yang")
     for wrong in (np.array([[3]]), np.array([0, 1]), np.empty((0, 3))):
