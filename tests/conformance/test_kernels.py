@@ -265,7 +265,7 @@ class TestInputs:
         np.testing.assert_array_equal(operator.matmul(np.ones((45, 3))), np.zeros((70, 3)))
         np.testing.assert_array_equal(operator.rmatmul(np.ones((70, 3))), np.zeros((45, 3)))
 
-    def test_inputs_may_be_strided_fortran_ordered_or_of_another_type(self, open_kernel, name, target):
+    def test_inputs_may_be_strided_fortran_ordered_misaligned_or_of_another_type(self, open_kernel, name, target):
         packed = random_packed(90, 61)
         operator, Z = open_kernel(name, target, packed), unpack_by_hand(packed)
         V = integers(122, 12, "f8")
@@ -273,6 +273,10 @@ class TestInputs:
             kept = given_V.copy()
             np.testing.assert_array_equal(operator.matmul(given_V), Z @ given_V.astype(int))
             np.testing.assert_array_equal(given_V, kept)
+        odd = np.empty(61 * 12 * 8 + 1, np.uint8)[1:].view("f8").reshape(61, 12)
+        odd[:] = V[:61]
+        assert not odd.flags.aligned
+        np.testing.assert_array_equal(operator.matmul(odd), Z @ V[:61].astype(int))
         U = np.asfortranarray(integers(90, 7, "f8"))
         np.testing.assert_array_equal(operator.rmatmul(U), Z.T @ U.astype(int))
 

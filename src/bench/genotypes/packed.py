@@ -101,7 +101,7 @@ class PackedGenotypes:
         """(m, 4) int64: how many individuals have code 0 (dosage 0), 1 (missing), 2 (1) and 3 (2) at each SNP."""
         counts = np.empty((self.n_snps, 4), np.int64)
         full, rest = divmod(self.n_samples, 4)
-        for snps in self.blocks(max(1, BLOCK_BYTES // (8 * max(1, full)))):
+        for snps in self.blocks(max(1, BLOCK_BYTES // (8 * max(256, full)))):
             codes = self.codes[snps, : full + (rest > 0)]
             counts[snps] = _counts_of_bytes(np.ascontiguousarray(codes[:, :full]))
             if rest:

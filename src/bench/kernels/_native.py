@@ -58,7 +58,7 @@ class NativeMatrix:
             raise ValueError(f"expected a ({rows_in}, k) matrix, got {X.shape}")
         if not self._z:
             raise ValueError("this genotype matrix is closed")
-        X = np.ascontiguousarray(X, self.dtype)
+        X = np.require(X, self.dtype, ["C", "ALIGNED"])  # ascontiguousarray keeps an odd address
         out = np.empty((rows_out, X.shape[1]), self.dtype)
         if X.shape[1] and function(self._z, X.ctypes.data, X.shape[1], out.ctypes.data):
             raise MemoryError(f"no memory for the work space of a product with {X.shape[1]} columns")

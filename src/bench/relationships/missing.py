@@ -86,7 +86,7 @@ class MissingCalls:
         if self._gather is None:
             out += lists.csr() @ X
             return
-        X = np.ascontiguousarray(X, "f8")
+        X = np.require(X, "f8", ["C", "ALIGNED"])
         sizes = (*lists.shape, INPUTS, X.ctypes.data, X.shape[1], out.ctypes.data, self.threads)
         if self._gather(lists.first.ctypes.data, lists.inputs.ctypes.data, *sizes):
             raise MemoryError("no memory for the sums at missing calls")
