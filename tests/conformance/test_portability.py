@@ -43,6 +43,27 @@ def test_a_library_for_another_processor_is_a_sentence(tmp_path):
         bind(library)
 
 
+def test_what_is_no_kernel_library_is_a_sentence(tmp_path):
+    (tmp_path / "text.so").write_text("no library")
+    for wrong in (tmp_path / "text.so", tmp_path / "absent.so"):
+        with pytest.raises(BenchError, match=r"not a kernel library \(.*\); build it with `bench build`"):
+            bind(wrong)
+    text = FOREIGN.replace("gmk_runs(void) { return 0; }", "gmk_runs(void) { return 1; }")
+    for wrong, said in (
+        (
+            text.replace("return GMK_ABI;", "return GMK_ABI + 1;"),
+            "kernel ABI 2, this version needs 1",
+        ),
+        (text.replace("gmk_", "other_"), "not a kernel library"),
+    ):
+        (tmp_path / "wrong.cc").write_text(wrong)
+        library = tmp_path / f"{len(said)}.so"
+        command = ["g++", *ALWAYS, f"-I{kernels.HERE}", str(tmp_path / "wrong.cc")]
+        subprocess.run([*command, "-o", str(library)], check=True)
+        with pytest.raises(BenchError, match=said):
+            bind(library)
+
+
 LACKED = [
     (name, target)
     for name in [*OTHERS, *NATIVE]
