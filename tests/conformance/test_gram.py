@@ -227,7 +227,7 @@ def test_bad_input_is_a_sentence(best, tmp_path, monkeypatch):
     packed = PackedGenotypes.from_dosages(draw(5, 9))
     with pytest.raises(BenchError, match="asked for 0 threads, at least 1 is needed"):
         gram(packed, library=best, threads=0)
-    with pytest.raises(BenchError, match="dtype 'f4' does not hold every product; i4, i8, f8 do"):
+    with pytest.raises(BenchError, match="f4 does not hold every product exactly; i4, i8, f8 do"):
         gram(packed, library=best, dtype="f4")  # type: ignore[arg-type]
     with pytest.raises(BenchError, match=r"of memory, 0 GB can be used"):
         gram(packed, library=best, memory=0)

@@ -48,9 +48,8 @@ def gram(
     if threads < 1:
         raise BenchError(f"gram: asked for {threads} threads, at least 1 is needed")
     if dtype not in get_args(Dtype):
-        raise BenchError(
-            f"gram: there is no dtype {dtype!r} that holds every product; {', '.join(get_args(Dtype))} do"
-        )
+        wide = ", ".join(get_args(Dtype))
+        raise BenchError(f"gram: {dtype} does not hold every product exactly; {wide} do")
     lib = load(library, "gram", SIGNATURES, prefix="gram", build="bench build gram")
     need = gram_bytes(n, dtype, in_file=out is not None)
     free = memory_available() if memory is None else memory
