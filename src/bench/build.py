@@ -41,7 +41,7 @@ GRAM = Native(
     },
     shares=("isa.h",),
 )
-PEDIGREE = Native(source="kernels/_pedigree/pedigree.cc", targets={"scalar": ("-O3",)})
+PEDIGREE = Native(source="kernels/_pedigree/pedigree.cc", targets={"scalar": ("-O3",)}, shares=("isa.h",))
 # Libraries that are no kernels; their sources lie below the package.
 OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE}
 
