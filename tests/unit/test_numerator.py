@@ -152,7 +152,10 @@ def test_mrode_s_pedigree_has_the_published_inbreeding():
     np.testing.assert_array_equal(found.inbreeding, [0, 0, 0, 0, 0.125, 0.125])
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_told(tmp_path):
+    (tmp_path / "no.so").write_text("no library")
+    with pytest.raises(BenchError, match=r"no\.so: not a pedigree library"):
+        Numerator(drawn(1, 5), library=tmp_path / "no.so")
     pedigree = drawn(1, 20)
     with pytest.raises(BenchError, match="genotyped twice"):
         GenotypedNumerator(pedigree, np.array([3, 4, 3]), library=library())

@@ -16,9 +16,15 @@ from scipy import sparse
 
 from bench.errors import BenchError
 from bench.relationships.pedigree import Pedigree
+from bench.shared_library import INT, POINTER, SIZE, load
 from bench.solvers.pcg import pcg
 
-POINTER, SIZE = ct.c_void_p, ct.c_size_t
+SIGNATURES = {
+    "pedigree_inbreeding": (INT, [SIZE, POINTER, POINTER, INT, POINTER, POINTER]),
+    "pedigree_multiply": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
+    "incomplete_cholesky": (SIZE, [SIZE, POINTER, POINTER, POINTER]),
+    "incomplete_solve": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
+}
 DENSE = 2000  # animals without genotypes up to which A^nn is factored densely: 32 MB, and under a second
 
 
@@ -193,14 +199,5 @@ _SOLVERS = {"dense": _Dense, "ic0": Incomplete}
 
 
 @cache
-def _bind(path: Path) -> ct.CDLL:
-    library = ct.CDLL(str(path))
-    for name, restype, argtypes in (
-        ("pedigree_inbreeding", ct.c_int, [SIZE, POINTER, POINTER, ct.c_int, POINTER, POINTER]),
-        ("pedigree_multiply", None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
-        ("incomplete_cholesky", SIZE, [SIZE, POINTER, POINTER, POINTER]),
-        ("incomplete_solve", None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
-    ):
-        function = getattr(library, name)
-        function.restype, function.argtypes = restype, argtypes
-    return library
+def _bind(library: Path) -> ct.CDLL:
+    return load(library, "pedigree", SIGNATURES, prefix="pedigree", build="bench build pedigree")

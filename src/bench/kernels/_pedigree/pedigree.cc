@@ -10,6 +10,8 @@
 #include <numeric>
 #include <vector>
 
+#include "isa.h"
+
 namespace {
 
 struct Pedigree {
@@ -134,6 +136,9 @@ struct Lower {
 };
 
 }  // namespace
+
+// 1 if this processor has the instructions that this library was compiled for.
+extern "C" int pedigree_runs() { return isa_runs(); }
 
 // inbreeding, sampling: (n,), to be filled. 1: no memory.
 extern "C" int pedigree_inbreeding(size_t n, const int32_t* sire, const int32_t* dam, int threads, double* inbreeding,
