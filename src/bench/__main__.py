@@ -23,7 +23,7 @@ for looking at one stage, for debugging, and for trying a kernel:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input; `compare` has statuses of its own."""
+    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input. A verb that judges has its own."""
     options = parser().parse_args(arguments)
     try:
         return options.call(options) or 0
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         sys.stderr.close()
-    return 0
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -143,6 +143,15 @@ def parser() -> argparse.ArgumentParser:
     at.add_argument("--gates", type=_names, default=("counts", "counters", "time"), help="counts,counters,time: some")
     at.add_argument("--compiler", default="g++", help="C++ compiler (default: g++)")
     path(at, "--out", default=Path("results/regression"), help="folder to write to (default: results/regression)")
+
+    at = verb(claims, "hold what README and docs state against the measurements")
+    path(at, "--claims", default=Path("config/claims.yaml"), help="file of claims (default: config/claims.yaml)")
+    path(at, "--measurements", nargs="*", default=None, help="parquet files (default: of the runs that claims name)")
+    at.add_argument("--only", nargs="*", metavar="CLAIM", help="only these claims")
+    at.add_argument("--json", action="store_true", help="print JSON, with every cell")
+    path(at, "--out", default=None, help="also write claims.csv, .html, .md, .svg, .pdf and .png here")
+    at.add_argument("--missing", action="store_true", help="print the configurations that have to be run first")
+    at.add_argument("--fill", action="store_true", help="write docs/measured.yaml, README and docs from it")
 
     at = verb(summary, "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
@@ -392,6 +401,35 @@ def compare(options: argparse.Namespace) -> int:
     print(report.to_markdown(made).split("<details>")[0])
     print(f"{options.out}/regression.md")
     return made.exit_status
+
+
+def claims(options: argparse.Namespace) -> int:
+    """Print for every claim of config/claims.yaml what is wanted, what was measured here, and whether it holds.
+
+    Exit status: 0 all hold or are expected not to, 1 one does not hold, 3 one is inconclusive or not measured."""
+    from bench.claims import pages, spec, verdict
+
+    known = spec.read(options.claims)
+    chosen = verdict.chosen(known, options.only)
+    if options.missing:
+        print("\n".join(verdict.missing(known.model_copy(update={"claims": chosen}))))
+        return 0
+    if options.measurements:
+        measured, unreadable = verdict.given_tables(known, options.measurements), []
+    else:
+        measured, unreadable = verdict.own_tables(known)
+    for fault in unreadable:
+        print(f"bench claims: left out: {fault}", file=sys.stderr)
+    findings = verdict.judge_all(chosen, measured)
+    if options.fill:
+        recorded = pages.record(known, findings, measured, pages.read())
+        pages.write(recorded)
+        print("\n".join(["filled from docs/measured.yaml:", *map(str, pages.fill_all(recorded, known))]))
+        return 0
+    if options.out:
+        verdict.write(findings, options.out)
+    print(json.dumps(verdict.to_json(findings), indent=1) if options.json else verdict.to_text(findings))
+    return verdict.status(findings)
 
 
 def summary(options: argparse.Namespace) -> None:

@@ -27,6 +27,11 @@ def spread(drawn: pd.DataFrame, name: str, intervals: Sequence[Interval]) -> Non
     drawn[f"{name}_high"] = [i.high for i in intervals]
 
 
+def repeats(rows: pd.DataFrame) -> np.ndarray:
+    """The values of `rows`."""
+    return rows["value"].to_numpy(float)
+
+
 def session_median(rows: pd.DataFrame, metric: str) -> pd.Series:
     """The median of `metric` in each case."""
     return rows[rows["metric"] == metric].groupby("case")["value"].median()
