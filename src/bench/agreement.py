@@ -24,8 +24,9 @@ from bench.tables import paired as pairs
 TITLE = "Agreement of two runs"
 CAPTION = (
     "How many times as fast the first kernel is as the second, in two runs on the same machine, with 95 % intervals: "
-    "of products and scaling ratios of medians of two sessions, of paired of rounds. They agree where their logarithms "
-    "differ by no more than √(h² + g²), h and g reaching from each to its own bound on the side of the other."
+    "of products and scaling ratios of medians of two sessions, of paired of rounds. They agree where their "
+    "logarithms differ by no more than √(h² + g²), h and g reaching from each to its own bound on the side of the "
+    "other."
 )
 CELL = ["experiment", "dataset", "n", "m", "dtype", "threads", "k", "direction"]
 KEY = [*CELL, "kernel", "target", "against", "against_target"]

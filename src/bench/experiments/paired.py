@@ -41,7 +41,7 @@ class Stanza(config.Stanza):
     def _two_names(cls, pairs: Any) -> Any:
         for pair in pairs if isinstance(pairs, list) else []:
             if not isinstance(pair, list | tuple) or len(pair) < 2:
-                raise ValueError(f"a pair is [first, second], or with more kernels after them, found {pair!r}")
+                raise ValueError(f"a pair is [first, second], found {pair!r}")
         return pairs
 
     @field_validator("pairs")
