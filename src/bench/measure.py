@@ -25,6 +25,9 @@ LOCK = Path(tempfile.gettempdir()) / "blupbench-timing.lock"
 # and one interrupt (some µs) is a sizeable part.
 SHORTEST = 1e-3
 MOST_CALLS = 1_000_000  # of a sample
+# Seconds after which the threads of a library that has returned sleep: OpenBLAS's spin for 2²⁶ cycles (26 ms at
+# 2.6 GHz), those of libgomp for some ms.
+SPIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,12 @@ def calls_of_a_sample(call: Callable[[], object], first: Sample, clock: Clock = 
     while calls < MOST_CALLS and (took := once(call, clock, calls=calls).wall) * calls < SHORTEST:
         calls = min(MOST_CALLS, max(2 * calls, math.ceil(1.2 * SHORTEST / took)))
     return calls
+
+
+def settle(threads: int) -> None:
+    """Wait until the threads of what was called before have stopped spinning; one thread leaves none behind."""
+    if threads > 1:
+        time.sleep(SPIN)
 
 
 def peak_rss() -> int:

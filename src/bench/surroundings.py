@@ -223,8 +223,9 @@ def add_rows(doc: Document, before: Snapshot, after: Snapshot) -> None:
     add("idle", _grown(before.idle, after.idle), "s")
     for name in PRESSURE:
         add(f"pressure_{name}", _grown(before.pressure.get(name), after.pressure.get(name)), "s")
-    for name in ("switches", "minor_faults", "major_faults"):
-        add(name, getattr(after, name) - getattr(before, name), "1")
+    add("switches", after.switches - before.switches, "1")
+    add("minor_faults", after.minor_faults - before.minor_faults, "1")
+    add("major_faults", after.major_faults - before.major_faults, "1")
     for kind in ("cpu", "gpu"):
         add(f"energy_{kind}", energy(before, after, kind), "J")
     for repeat, snapshot in enumerate((before, after)):

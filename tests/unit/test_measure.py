@@ -132,7 +132,7 @@ def test_repeats_go_on_until_least_and_seconds_or_most(duration, least, seconds,
     fake = FakeTime([duration])
     samples = repeats(fake.call, least=least, seconds=seconds, most=most, clock=fake.clock)
     assert len(samples) == expected
-    assert fake.calls == expected + 1
+    assert fake.calls - expected == (1 if duration >= 10 * measure.SHORTEST else 2)  # warm-up, calibration
 
 
 def test_an_error_of_the_call_is_not_swallowed():

@@ -125,4 +125,4 @@ def _in_turn(doc: Document, case: Case, operators: dict[str, Operator], oracle: 
             (products.product(operator, oracle, direction, k, case["dtype"]), {"method": method})
             for method, operator in operators.items()
         ]
-        in_turn(doc, calls, order, direction=direction, k=k)
+        in_turn(doc, calls, order, case["threads"], direction=direction, k=k)

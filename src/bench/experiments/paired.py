@@ -135,13 +135,14 @@ def _alternate(doc: Document, case: Case, sides: list[Any], oracle: Oracle, proc
     order = products.order_of(case, process)
     for k, direction in products.shuffled(case, process):
         calls = [(products.product(op, oracle, direction, k, case["dtype"]), place) for op, place in sides]
-        in_turn(doc, calls, order, direction=direction, k=k)
+        in_turn(doc, calls, order, case["threads"], direction=direction, k=k)
 
 
 def in_turn(
     doc: Document,
     calls: Sequence[tuple[Callable[[], object], dict[str, Any]]],
     order: np.random.Generator,
+    threads: int,
     **where: Any,
 ) -> None:
     """Time each (call, its columns) once a round, in random order; a call of each beforehand is not counted."""
@@ -149,4 +150,5 @@ def in_turn(
     for repeat in range(ROUNDS):
         for i in order.permutation(len(calls)):
             call, place = calls[i]
+            measure.settle(threads)
             products.add_sample(doc, measure.once(call, calls=counts[i]), repeat=repeat, **where, **place)
