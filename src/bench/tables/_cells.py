@@ -90,7 +90,7 @@ def drift(rows: pd.DataFrame) -> dict[int, float]:
     session = limits.groupby(["metric", "dtype", "threads", "case"])["value"].median().map(np.log)
     groups = session.groupby(["metric", "dtype", "threads"])
     spread = groups.std()[groups.size() >= FEWEST_SESSIONS]
-    return spread.groupby("threads").max().to_dict()
+    return {int(threads): float(sd) for threads, sd in spread.groupby("threads").max().items()}  # type: ignore[arg-type]
 
 
 def fastest(drawn: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
