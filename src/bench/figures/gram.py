@@ -47,9 +47,9 @@ def _panel(at: Axes, rows: pd.DataFrame) -> None:
     bars = at.barh(
         y, rows["rate"], 0.7, color=colours, xerr=style.yerr(rows, "rate"), error_kw={"lw": 0.6, "ecolor": style.GREY}
     )
-    for bar, reason in zip(bars, rows["contaminated"], strict=True):
+    for bar, colour, reason in zip(bars, colours, rows["contaminated"], strict=True):
         if not pd.isna(reason):
-            bar.set(hatch=style.HATCH, edgecolor="white")
+            bar.set(hatch=style.HATCH, edgecolor=colour, facecolor=(colour, 0.3))
     for height, rate, ratio in zip(y, rows["rate_high"].fillna(rows["rate"]), rows["dsyrk_speedup"], strict=True):
         if np.isfinite(ratio):
             at.annotate(f"{ratio:.3g}×", (rate, height), (3, 0), textcoords="offset points", va="center", fontsize=7)

@@ -58,7 +58,7 @@ def _panel(at: Axes, cells: pd.DataFrame, kernels: list[str]) -> None:
             )  # fmt: skip
             for bar, reason in zip(bars, of["contaminated"], strict=True):
                 if not pd.isna(reason):
-                    bar.set(hatch=style.HATCH, edgecolor="white" if fill else colour)
+                    bar.set(hatch=style.HATCH, edgecolor=colour, facecolor=(colour, 0.3 if fill else 0.0))
     at.set_xticks(range(len(groups)), [f"k = {k}\n{style.DIRECTIONS[direction]}" for k, direction in groups])
     at.tick_params(axis="x", length=0)
     at.set_xlim(-0.6, len(groups) - 0.4)

@@ -23,7 +23,7 @@ CAPTION = (
     "are those of experiment limits: the highest rate that table lookups, or 8-bit products, allow a kernel of the "
     "panel at any of its k, by what the kernel declares, and the slope of reading from a cache that could hold the "
     "smallest of the matrices. A kernel that looks sums up may so lie above the FMA peak, and a matrix that a cache "
-    "holds above the bandwidth of the memory. Thin lines at the right, with names: the FMA peak of narrower "
+    "holds above the bandwidth of the memory. Thin lines at the left, with names: the FMA peak of narrower "
     "instruction sets at this number of threads, where it is lower. Of each kernel the target with the least total "
     "time in the panel is drawn. Ringed points: something else disturbed the machine in that session. A column per "
     "dtype and number of threads, a row per data set."
@@ -52,7 +52,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 style.name_panel(at, f"{dataset}\n{style.DTYPES.get(dtype, dtype)}, {style.threads(threads)}")
                 xs = cells["intensity"].min(), cells["intensity"].max()
                 _panel(at, here, xs=xs)
-                _narrower(at, here, peaks[(peaks["dtype"] == dtype) & (peaks["threads"] == threads)], xs[1])
+                _narrower(at, here, peaks[(peaks["dtype"] == dtype) & (peaks["threads"] == threads)], xs[0])
         ceilings = cells[["fma_peak", "rate", *CEILINGS]].max(axis=1) / 1e9
         for at in axes.flat:
             style.log_axis(at, "x", cells["intensity"], pad=2)
@@ -116,15 +116,15 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
     style.ring(at, cells["intensity"], cells["rate"] / 1e9, cells["contaminated"])
 
 
-def _narrower(at: Axes, cells: pd.DataFrame, peaks: pd.DataFrame, right: float) -> None:
+def _narrower(at: Axes, cells: pd.DataFrame, peaks: pd.DataFrame, left: float) -> None:
     """The FMA peak of each instruction set that is a tenth or more below the next wider one drawn."""
     last = float(cells[["fma_peak", "fma"]].max().max())
     for peak in peaks.sort_values("value", ascending=False).to_dict("records"):
         if peak["value"] < 0.9 * last:
             last = peak["value"]
-            at.plot([right / 3, right * 2], [last / 1e9, last / 1e9], color=style.GREY, lw=0.5, zorder=1)
+            at.plot([left / 2, left * 1.5], [last / 1e9, last / 1e9], color=style.GREY, lw=0.5, zorder=1)
             at.annotate(
-                peak["target"], (right * 2, last / 1e9), (-2, 1), textcoords="offset points", ha="right", va="bottom",
+                peak["target"], (left / 2, last / 1e9), (2, 1), textcoords="offset points", ha="left", va="bottom",
                 fontsize=7, color=style.GREY,
             )  # fmt: skip
 
