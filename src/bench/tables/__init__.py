@@ -41,11 +41,15 @@ def sources(name: str) -> list[str]:
 
 def write(name: str, frame: pd.DataFrame, folder: Path | str) -> None:
     """Draw table `name` from the measurements and write NAME.csv, NAME.html and NAME.md into `folder`."""
+    module = load(name)
+    save(module.draw(frame), name, module.TITLE, module.CAPTION, folder)
+
+
+def save(drawn: pd.DataFrame, name: str, title: str, caption: str, folder: Path | str) -> None:
+    """Write a drawn table as NAME.csv, NAME.html and NAME.md into `folder`."""
     from bench.tables import _page
 
-    module = load(name)
-    drawn = module.draw(frame)
     with atomic_path(Path(folder) / f"{name}.csv") as tmp:
         drawn.to_csv(tmp, index=False, lineterminator="\n")
-    write_text(Path(folder) / f"{name}.html", _page.to_html(drawn, module.TITLE, module.CAPTION))
-    write_text(Path(folder) / f"{name}.md", _page.to_markdown(drawn, module.TITLE, module.CAPTION))
+    write_text(Path(folder) / f"{name}.html", _page.to_html(drawn, title, caption))
+    write_text(Path(folder) / f"{name}.md", _page.to_markdown(drawn, title, caption))

@@ -117,6 +117,15 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "times_as_fast": ("times as fast", _number),
     "centred_cost": ("centring costs (%)", _number),
     "imputed_cost": ("with imputation (%)", _number),
+    "rate_before": ("rate before (G/s)", _number),
+    "rate_after": ("rate after (G/s)", _number),
+    "change": ("change (%)", _number),
+    "noise": ("noise", _percent),
+    "commit": ("commit", _plain),
+    "previous": ("previous commit", _plain),
+    "commits_before": ("commits before", _count),
+    "commits_after": ("commits after", _count),
+    "beside": ("changed with it", _plain),
     "repeats": ("repeats", _count),
     "pairs": ("pairs", _count),
     "bytes_held": ("held (MB)", _megabytes),
@@ -140,7 +149,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 LONG = {"reason", "note"}
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
-        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit"}  # fmt: skip
+        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "commit", "previous", "beside"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,95 @@
+"""Each kernel's rate over the commits of a store."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.figures import style
+
+CAPTION = (
+    "Rate of each kernel, n·m·k over the median time, at each commit; whiskers are 95 % bootstrap intervals over the "
+    "repeats of a commit. A thick vertical mark is a step, from one level to the next, with the change of the rate in "
+    "per cent. Hollow points are of checkouts with changes that were not committed: they are not joined and take no part "
+    "in the steps. Lines end where the data, PROTOCOL or VERSION changed. The vertical axis is logarithmic."
+)
+LINES = ("-", "--", ":", "-.")  # of the targets of a kernel, in the order of their names
+MOST_LABELS = 10
+
+
+def draw(points: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Figure]:
+    """A figure per data set, dtype and number of threads, by its name; in it a panel per k and direction.
+
+    points, steps: of `bench.tables._history`, of one machine class.
+    """
+    found = {}
+    for (dataset, dtype, threads), cells in points.groupby(["dataset", "dtype", "threads"]):
+        here = steps[(steps["dataset"] == dataset) & (steps["dtype"] == dtype) & (steps["threads"] == threads)]
+        found[f"{dataset}-{dtype}-{threads}"] = _figure(cells, here, f"{dataset}, {style.DTYPES[dtype]}, {threads}")
+    return found
+
+
+def _figure(cells: pd.DataFrame, steps: pd.DataFrame, name: str) -> Figure:
+    ks = sorted(cells["k"].unique())
+    places = cells[["place", "label"]].drop_duplicates().sort_values("place")
+    at_x = {place: x for x, place in enumerate(places["place"])}
+    cells, steps = cells.assign(x=cells["place"].map(at_x)), steps.assign(x=steps["place"].map(at_x))
+    with style.paper():
+        figure, axes = style.panels(len(ks), 2, row_height=min(2.1, 8.2 / len(ks)), extra=0.9, sharex=True)
+        for line, k in zip(axes, ks, strict=True):
+            for at, direction in zip(line, style.DIRECTIONS, strict=True):
+                of = [rows[(rows["k"] == k) & (rows["direction"] == direction)] for rows in (cells, steps)]
+                style.name_panel(at, f"k = {k}, {style.DIRECTIONS[direction]}")
+                if len(of[0]):
+                    _panel(at, *of)
+        every = -(-len(places) // MOST_LABELS)
+        for at in axes[-1]:
+            at.set_xticks(range(0, len(places), every), places["label"].iloc[::every], rotation=45, ha="right")
+            at.set_xlim(-0.6, len(places) - 0.4)
+        figure.supylabel("rate (10⁹ multiply-adds per second)", fontsize=8)
+        figure.suptitle(f"{name} {'thread' if name.endswith(' 1') else 'threads'}", fontsize=8, x=0.01, ha="left")
+        style.legend(figure, _handles(cells))
+    return figure
+
+
+def _panel(at: Axes, cells: pd.DataFrame, steps: pd.DataFrame) -> None:
+    styles = _line_styles(cells)
+    for (kernel, target), of in cells.groupby(["kernel", "target"]):
+        look, ls = style.look(kernel), styles[kernel, target]
+        clean, dirty = of[of["clean"].eq(True)], of[~of["clean"].eq(True)]
+        for _, part in clean.groupby(["n", "m", "dataset_hash", "protocol", "version"], dropna=False):
+            part = part.sort_values("x")
+            at.errorbar(part["x"], part["rate"] / 1e9, style.yerr(part, "rate") / 1e9, color=look.colour, ls=ls,
+                        marker=look.marker, ms=3, lw=0.9, elinewidth=0.6)  # fmt: skip
+        at.errorbar(dirty["x"], dirty["rate"] / 1e9, style.yerr(dirty, "rate") / 1e9, color=look.colour, ls="none",
+                    marker=look.marker, mfc="white", ms=4, elinewidth=0.6)  # fmt: skip
+    for step in steps.itertuples(index=False):
+        x, colour = step.x - 0.5, style.look(step.kernel).colour
+        at.plot([x, x], [step.rate_before, step.rate_after], color=colour, lw=2.6, solid_capstyle="butt", zorder=3)
+        at.annotate(f"{step.change:+.0f} %", (x, max(step.rate_before, step.rate_after)), (0, 3), color=colour,
+                    textcoords="offset points", ha="center", va="bottom", fontsize=7)  # fmt: skip
+    style.log_axis(at, "y", cells["rate"] / 1e9, pad=1.5)
+
+
+def _line_styles(cells: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(kernel, target) → line style: the targets of a kernel share its colour."""
+    found = {}
+    for kernel, of in cells.groupby("kernel"):
+        for i, target in enumerate(sorted(of["target"].unique())):
+            found[kernel, target] = LINES[i % len(LINES)]
+    return found
+
+
+def _handles(cells: pd.DataFrame) -> list[Line2D]:
+    styles = _line_styles(cells)
+    handles = []
+    for kernel in style.ordered(cells["kernel"]):
+        for target in sorted(cells.loc[cells["kernel"] == kernel, "target"].unique()):
+            colour, marker = style.look(kernel)
+            ls = styles[kernel, target]
+            handles.append(Line2D([], [], color=colour, marker=marker, ms=3, ls=ls, label=f"{kernel} ({target})"))
+    if not cells["clean"].eq(True).all():
+        handles.append(Line2D([], [], color=style.GREY, marker="o", mfc="white", ls="none", label="not committed"))
+    return handles
