@@ -93,13 +93,13 @@ def read_table(path: Path) -> pd.DataFrame:
                 f"{path}: the columns {', '.join(missing)} are missing, which a history needs; it is of too old a "
                 "version: measure that commit again"
             )
-        columns = {name: frame[name] if name in frame else pd.NA for name in COLUMNS}
+        columns = {name: frame.get(name, pd.NA) for name in COLUMNS}
         others = {name: frame[name] for name in frame if name not in COLUMNS}
         return pd.DataFrame(columns | others, index=frame.index).astype(COLUMNS)
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file; make it with `bench collect`") from None
     except (OSError, ValueError, TypeError) as error:
-        raise BenchError(f"{path}: not a table of measurements ({error}); take it out and add its run again") from None
+        raise BenchError(f"{path}: not a table of measurements ({error}); remove it and add its run again") from None
 
 
 def read(store: Path, machines: list[str] | None = None) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def read(store: Path, machines: list[str] | None = None) -> pd.DataFrame:
             frames.append(read_table(path).assign(machine_class=key, run=path.stem))
     known = sorted(path.name.removeprefix(PARTITION) for path in store.glob(f"{PARTITION}*"))
     if absent := [key for key in machines or [] if key not in known]:
-        raise BenchError(f"there is no machine class {absent[0]!r} in {store}; there are {', '.join(known) or 'none'}")
+        raise BenchError(f"there is no machine class {absent[0]!r}; there are {', '.join(known) or 'none'}")
     if not frames:
         raise BenchError(f"{store}: holds no run; add one with `bench history add --store {store} MEASUREMENTS`")
     frame = pd.concat(frames, ignore_index=True)
@@ -122,10 +122,10 @@ def read(store: Path, machines: list[str] | None = None) -> pd.DataFrame:
 def in_order(frame: pd.DataFrame, repository: Path | None = None) -> tuple[pd.DataFrame, str]:
     """The rows with their place in the history, and which order that is, in words.
 
-    Further columns: `place` counts commits from 0; `label` is the commit, shortened, with a * where the checkout had
-    changes that were not committed; `clean` is false then, and outside git. A run that is not clean has a place of its
-    own, after its commit. The order is git's (parents before children) where the repository knows all commits, else
-    that of the measurements. repository: a checkout, by default that of this package.
+    Further columns: `place` counts commits from 0; `label` is the commit, shortened, with a * where the checkout
+    had changes that were not committed; `clean` is false then, and outside git. A run that is not clean has a place
+    of its own, after its commit. The order is git's (parents before children) where the repository knows all commits,
+    else that of the measurements. repository: a checkout, by default that of this package.
     """
     clean = frame["commit"].fillna("").ne("") & frame["dirty"].eq(False).fillna(False)
     rows = frame.assign(clean=clean.astype(bool), commit=frame["commit"].fillna(""))
@@ -143,7 +143,8 @@ def in_order(frame: pd.DataFrame, repository: Path | None = None) -> tuple[pd.Da
     places["at"] = places["commit"].map(known)
     places = places.sort_values(["at", "clean", "started_at"], ascending=[True, False, True], ignore_index=True)
     places["place"] = range(len(places))
-    places["label"] = (places["commit"].str[:7].replace("", "no commit")) + places["clean"].map({True: "", False: "*"})
+    mark = places["clean"].map({True: "", False: "*"})
+    places["label"] = places["commit"].str[:7].replace("", "no commit") + mark
     columns = ["commit", "clean", "own_run", "place", "label"]
     return rows.merge(places[columns], on=["commit", "clean", "own_run"]).drop(columns="own_run"), order
 

@@ -9,8 +9,8 @@ ways to cut y₁ … yₙ into pieces of at least LEAST values, the one is taken
 by dynamic programming, exactly. The sum of absolute deviations, and not of their squares, makes a single outlier
 cheap to keep, and LEAST keeps two of them from being a piece of their own.
 
-asv chooses γ by an information criterion; here it is in units of the noise, as in Yao (1988), doi:10.1016/
-0167-7152(88)90118-6. Cutting normal noise at a given place lowers the sum by √(2π)/4 · σ · χ²₁ in the limit (the
+asv chooses γ by an information criterion; here it is in units of the noise, as in Yao (1988),
+doi:10.1016/0167-7152(88)90118-6. Cutting normal noise at a given place lowers the sum by √(2π)/4 · σ · χ²₁ in the limit (the
 likelihood-ratio law of a median), so what stands in brackets is a bound on the largest of many dependent χ²₁. σ
 comes from the median absolute difference of neighbours, which steps hardly touch.
 """

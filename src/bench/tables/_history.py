@@ -17,12 +17,12 @@ from bench.tables import _cells
 
 TITLE = "Steps in the history of each kernel"
 CAPTION = (
-    "Where the rate of a kernel changed to another level and stayed there: a fit of levels that are constant in pieces "
-    f"to the logarithms of the median times, with at least {LEAST} commits to a level. The rates are medians over the "
-    "commits of the levels before and after; the change is their ratio less 1 with its 95 % bootstrap interval, and "
-    "negative where the kernel became slower. The noise is the standard deviation between neighbouring commits. What "
-    "else changed between the two commits stands in the last column: a new compiler is no change of the kernel. Runs "
-    "with changes that were not committed do not count."
+    "Where the rate of a kernel changed to another level and stayed there: a fit of levels that are constant in "
+    f"pieces to the logarithms of the median times, with at least {LEAST} commits to a level. The rates are medians "
+    "over the commits of the levels before and after; the change is their ratio less 1 with its 95 % bootstrap "
+    "interval, and negative where the kernel became slower. The noise is the standard deviation between neighbouring "
+    "commits. What else changed between the two commits stands in the last column: a new compiler is no change of the "
+    "kernel. Runs with changes that were not committed do not count."
 )
 # What a kernel multiplied, how it was timed, and what: a change of any of these begins another series.
 SERIES = ["dataset", "dtype", "threads", "direction", "k", "kernel", "target", "n", "m", "dataset_hash", "protocol",
@@ -60,11 +60,11 @@ def points(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def steps(drawn: pd.DataFrame) -> pd.DataFrame:
-    """One row per step of each series of `points`; `place` is that of its first commit. Rates in G/s; the change in per cent of the rate before."""
+    """One row per step of each series of `points`; `place` is that of its first commit. Rates in G/s, change in %."""
     found = [row for _, series in drawn[drawn["clean"].eq(True)].groupby(SERIES, dropna=False) for row in _of(series)]
     columns = ["dataset", "n", "m", "dtype", "threads", "direction", "k", "kernel", "target", "place", "commit",
-               "previous", "rate_before", "rate_after", "change", "change_low", "change_high", "noise", "commits_before",
-               "commits_after", "beside"]  # fmt: skip
+               "previous", "rate_before", "rate_after", "change", "change_low", "change_high", "noise",
+               "commits_before", "commits_after", "beside"]  # fmt: skip
     return pd.DataFrame(found, columns=columns)
 
 

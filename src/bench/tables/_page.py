@@ -149,7 +149,8 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 LONG = {"reason", "note"}
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
-        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "commit", "previous", "beside"}  # fmt: skip
+        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "commit", "previous",
+        "beside"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:
