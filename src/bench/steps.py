@@ -10,9 +10,9 @@ by dynamic programming, exactly. The sum of absolute deviations, and not of thei
 cheap to keep, and LEAST keeps two of them from being a piece of their own.
 
 asv chooses γ by an information criterion; here it is in units of the noise, as in Yao (1988),
-doi:10.1016/0167-7152(88)90118-6. Cutting normal noise at a given place lowers the sum by √(2π)/4 · σ · χ²₁ in the limit (the
-likelihood-ratio law of a median), so what stands in brackets is a bound on the largest of many dependent χ²₁. σ
-comes from the median absolute difference of neighbours, which steps hardly touch.
+doi:10.1016/0167-7152(88)90118-6. Cutting normal noise at a given place lowers the sum by √(2π)/4 · σ · χ²₁ in the
+limit (the likelihood-ratio law of a median), so what stands in brackets is a bound on the largest of many dependent
+χ²₁. σ comes from the median absolute difference of neighbours, which steps hardly touch.
 """
 
 from __future__ import annotations

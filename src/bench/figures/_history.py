@@ -1,4 +1,9 @@
-"""Each kernel's rate over the commits of a store."""
+"""Each kernel's rate over the commits of a store.
+
+Whiskers are 95 % bootstrap intervals over the repeats of a commit. A thick vertical mark is a step from one level to
+the next, with the change of the rate in per cent. Hollow points are of checkouts with changes that were not committed:
+no line joins them, and they take no part in the steps. A line ends where the data, PROTOCOL or VERSION changed.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,6 @@ from matplotlib.lines import Line2D
 
 from bench.figures import style
 
-CAPTION = (
-    "Rate of each kernel, n·m·k over the median time, at each commit; whiskers are 95 % bootstrap intervals over the"
-    " repeats of a commit. A thick vertical mark is a step, from one level to the next, with the change of the rate in"
-    " per cent. Hollow points are of checkouts with changes that were not committed: they are not joined and take no "
-    "part in the steps. Lines end where the data, PROTOCOL or VERSION changed. The vertical axis is logarithmic."
-)
 LINES = ("-", "--", ":", "-.")  # of the targets of a kernel, in the order of their names
 MOST_LABELS = 10
 

@@ -21,8 +21,8 @@ CAPTION = (
     f"pieces to the logarithms of the median times, with at least {LEAST} commits to a level. The rates are medians "
     "over the commits of the levels before and after; the change is their ratio less 1 with its 95 % bootstrap "
     "interval, and negative where the kernel became slower. The noise is the standard deviation between neighbouring "
-    "commits. What else changed between the two commits stands in the last column: a new compiler is no change of the "
-    "kernel. Runs with changes that were not committed do not count."
+    "commits. What else changed between the two commits stands in the last column: a new compiler is no change of "
+    "the kernel. Runs with changes that were not committed do not count."
 )
 # What a kernel multiplied, how it was timed, and what: a change of any of these begins another series.
 SERIES = ["dataset", "dtype", "threads", "direction", "k", "kernel", "target", "n", "m", "dataset_hash", "protocol",
