@@ -1,8 +1,9 @@
 """Each kernel's rate over the commits of a store.
 
 Whiskers are 95 % bootstrap intervals over the repeats of a commit. A thick vertical mark is a step from one level to
-the next, with the change of the rate in per cent. Hollow points are of checkouts with changes that were not committed:
-no line joins them, and they take no part in the steps. A line ends where the data, PROTOCOL or VERSION changed.
+the next, with the change of the rate in per cent. Hollow points are of checkouts with changes that were not
+committed: no line joins them, and they take no part in the steps. A line ends where the data, PROTOCOL or VERSION
+changed.
 """
 
 from __future__ import annotations
