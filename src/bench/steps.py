@@ -6,8 +6,9 @@ ways to cut y₁ … yₙ into pieces of at least LEAST values, the one is taken
 
     Σ_pieces ( γ + Σ_{i in piece} |yᵢ − median of the piece| ),   γ = √(2π)/4 · σ · (2 ln n + PENALTY)
 
-by dynamic programming, exactly. The sum of absolute deviations, and not of their squares, makes a single outlier
-cheap to keep, and LEAST keeps two of them from being a piece of their own.
+by dynamic programming, exactly. The sum of absolute deviations, and not of their squares, makes outliers cheap to keep.
+So that two of them make no piece with a third value beside them, LEAST values of a piece lie within NEAR · σ of its
+median; only pieces of less than 2 · LEAST values need to be asked.
 
 asv chooses γ by an information criterion; here it is in units of the noise, as in Yao (1988),
 doi:10.1016/0167-7152(88)90118-6. Cutting normal noise at a given place lowers the sum by √(2π)/4 · σ · χ²₁ in the
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 LEAST = 3  # values of a piece: a step is believed once three commits show it
+NEAR = 4.0
 PENALTY = 8.0
 QUIET = 0.002  # the least σ: of logarithms, 0.2 %; below lies what a clock and a layout of memory do
 
@@ -45,18 +47,25 @@ def find_steps(values: ArrayLike, *, quiet: float = QUIET) -> list[int]:
     n = len(y)
     if n < 2 * LEAST:
         return []
-    gamma = math.sqrt(2 * math.pi) / 4 * max(noise(y), quiet) * (2 * math.log(n) + PENALTY)
+    sigma = max(noise(y), quiet)
+    gamma = math.sqrt(2 * math.pi) / 4 * sigma * (2 * math.log(n) + PENALTY)
     least, start = [0.0] + [math.inf] * n, [0] * (n + 1)  # of the first j values: least sum, begin of its last piece
     for i in range(n - LEAST + 1):
         if math.isinf(least[i]):
             continue
         for j, deviation in enumerate(_deviations(y[i:]), start=i + 1):
-            if j - i >= LEAST and least[i] + gamma + deviation < least[j] - 1e-12 * gamma:
-                least[j], start[j] = least[i] + gamma + deviation, i
+            total = least[i] + gamma + deviation
+            if j - i >= LEAST and total < least[j] - 1e-12 * gamma and _together(y[i:j], sigma):
+                least[j], start[j] = total, i
     found, j = [], n
     while (j := start[j]) > 0:
         found.append(int(at[j]))
     return found[::-1]
+
+
+def _together(piece: list[float], sigma: float) -> bool:
+    middle = sorted(piece)[len(piece) // 2]
+    return len(piece) >= 2 * LEAST or sum(abs(value - middle) <= NEAR * sigma for value in piece) >= LEAST
 
 
 def _deviations(values: list[float]) -> list[float]:

@@ -6,6 +6,8 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +32,23 @@ RATE = 36e9  # of decompress/avx512 in Z V with k = 10 of the synthetic document
 COMMITS = [f"{number:x}" * 40 for number in range(1, 13)]
 
 
-def frame_of(folder: Path, commit: str, *, slower: float = 1.0, day: int = 1, **provenance: object) -> pd.DataFrame:
+@cache
+def one_session() -> pd.DataFrame:
+    with tempfile.TemporaryDirectory() as folder:
+        return measurements(Path(folder), products_document("cattle", "decompress", "avx512", "f8", 1))
+
+
+def frame_of(commit: str, *, slower: float = 1.0, day: int = 1, **provenance: object) -> pd.DataFrame:
     """The table of a run of one session, all of whose times are `slower` times as long."""
-    doc = products_document("cattle", "decompress", "avx512", "f8", 1)
     started = {"commit": commit, "started_at": f"2026-01-{day:02}T10:00:00+00:00"}
-    doc.provenance = MACHINE | started | provenance
-    for row in doc.rows:
-        row["value"] *= slower if row["metric"] == "product_time" else 1
-    return measurements(folder, doc)
+    frame = one_session().assign(**(MACHINE | started | provenance)).astype(collect.COLUMNS)
+    frame.loc[frame["metric"] == "product_time", "value"] *= slower
+    return frame
 
 
 def run(folder: Path, commit: str, **more: object) -> Path:
     path = folder / f"{commit}-{more.get('day', 1)}.parquet"
-    collect.write(frame_of(folder, commit, **more), path)  # type: ignore[arg-type]
+    collect.write(frame_of(commit, **more), path)  # type: ignore[arg-type]
     return path
 
 
@@ -94,7 +100,7 @@ def test_the_same_run_twice_adds_nothing_and_says_so(tmp_path, store):
 
 
 def test_of_a_table_that_has_grown_only_what_is_new_is_added(tmp_path, store):
-    old, new = frame_of(tmp_path, COMMITS[0]), frame_of(tmp_path, COMMITS[1], day=2, slower=2)
+    old, new = frame_of(COMMITS[0]), frame_of(COMMITS[1], day=2, slower=2)
     collect.write(old, tmp_path / "m.parquet")
     history.add(tmp_path / "m.parquet", store)
     collect.write(pd.concat([new.assign(case="other"), old]), tmp_path / "m.parquet")
@@ -137,7 +143,7 @@ def test_what_a_killed_add_leaves_is_not_read(tmp_path, store):
 
 
 def test_machines_of_two_classes_are_kept_apart_and_never_compared(tmp_path, store):
-    both = [frame_of(tmp_path, COMMITS[0], cores=2), frame_of(tmp_path, COMMITS[0], cores=4).assign(case="other")]
+    both = [frame_of(COMMITS[0], cores=2), frame_of(COMMITS[0], cores=4).assign(case="other")]
     collect.write(pd.concat(both), tmp_path / "m.parquet")
     history.add(tmp_path / "m.parquet", store)
     keys = sorted(file.parent.name.removeprefix("machine_class=") for file in files(store))
@@ -158,7 +164,7 @@ def test_what_the_plan_refused_is_not_stored_and_a_run_of_nothing_is_said(tmp_pa
     with pytest.raises(BenchError, match="no job of it ran, there is nothing to add"):
         history.add(tmp_path / "m.parquet", store)
     refused = collect.read(tmp_path / "m.parquet").assign(case="refused")
-    collect.write(pd.concat([frame_of(tmp_path, COMMITS[0]), refused]), tmp_path / "m.parquet")
+    collect.write(pd.concat([frame_of(COMMITS[0]), refused]), tmp_path / "m.parquet")
     history.add(tmp_path / "m.parquet", store)
     assert history.read(store)["case"].unique().tolist() == ["case-0"]
 
