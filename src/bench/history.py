@@ -76,9 +76,10 @@ def _fingerprints(frame: pd.DataFrame) -> pd.Series:
 
 
 def _held(store: Path) -> pd.DataFrame:
+    """What `_fingerprints` needs of all rows of a store."""
     columns = [*SESSION, *OBSERVED]
-    frames = [read_table(path)[columns] for path in sorted(store.glob(FILES))]
-    return pd.concat(frames) if frames else pd.DataFrame(columns=columns).astype({n: COLUMNS[n] for n in columns})
+    frames = [_parquet(path, columns) for path in sorted(store.glob(FILES))]
+    return _typed(pd.concat(frames) if frames else pd.DataFrame(columns=columns), store)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -86,20 +87,39 @@ def read_table(path: Path) -> pd.DataFrame:
 
     BenchError names the file and which of NEEDED are missing, or what makes it no such table.
     """
+    return _whole(_parquet(path), path)
+
+
+def _parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path)
-        if missing := [name for name in NEEDED if name not in frame]:
-            raise BenchError(
-                f"{path}: the columns {', '.join(missing)} are missing, which a history needs; it is of too old a "
-                "version: measure that commit again"
-            )
-        columns = {name: frame.get(name, pd.NA) for name in COLUMNS}
-        others = {name: frame[name] for name in frame if name not in COLUMNS}
-        return pd.DataFrame(columns | others, index=frame.index).astype(COLUMNS)
+        frame = pd.read_parquet(path, columns=columns)
     except FileNotFoundError:
         raise BenchError(f"{path}: no such file; make it with `bench collect`") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise BenchError(f"{path}: not a table of measurements ({error}); remove it and add its run again") from None
+    except (OSError, ValueError) as error:
+        raise _not_a_table(path, error) from None
+    if missing := [name for name in columns or NEEDED if name not in frame]:
+        raise BenchError(
+            f"{path}: the columns {', '.join(missing)} are missing, which a history needs; it is of too old a "
+            "version: measure that commit again"
+        )
+    return frame
+
+
+def _whole(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """All columns of the schema, in its order, then those that it does not know."""
+    others = [name for name in frame if name not in COLUMNS]
+    return _typed(frame.reindex(columns=[*COLUMNS, *others]), path)
+
+
+def _typed(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    try:
+        return frame.astype({name: COLUMNS[name] for name in frame if name in COLUMNS})
+    except (ValueError, TypeError) as error:
+        raise _not_a_table(path, error) from None
+
+
+def _not_a_table(path: Path, error: Exception) -> BenchError:
+    return BenchError(f"{path}: not a table of measurements ({error}); remove it and add its run again")
 
 
 def read(store: Path, machines: list[str] | None = None) -> pd.DataFrame:
@@ -109,13 +129,13 @@ def read(store: Path, machines: list[str] | None = None) -> pd.DataFrame:
     for path in sorted(store.glob(FILES)):
         key = path.parent.name.removeprefix(PARTITION)
         if not machines or key in machines:
-            frames.append(read_table(path).assign(machine_class=key, run=path.stem))
+            frames.append(_parquet(path).assign(machine_class=key, run=path.stem))
     known = sorted(path.name.removeprefix(PARTITION) for path in store.glob(f"{PARTITION}*"))
     if absent := [key for key in machines or [] if key not in known]:
         raise BenchError(f"there is no machine class {absent[0]!r}; there are {', '.join(known) or 'none'}")
     if not frames:
         raise BenchError(f"{store}: holds no run; add one with `bench history add --store {store} MEASUREMENTS`")
-    frame = pd.concat(frames, ignore_index=True)
+    frame = _whole(pd.concat(frames, ignore_index=True), store)
     return frame.astype({"machine_class": "string", "run": "string"})
 
 

@@ -6,9 +6,9 @@ ways to cut y₁ … yₙ into pieces of at least LEAST values, the one is taken
 
     Σ_pieces ( γ + Σ_{i in piece} |yᵢ − median of the piece| ),   γ = √(2π)/4 · σ · (2 ln n + PENALTY)
 
-by dynamic programming, exactly. The sum of absolute deviations, and not of their squares, makes outliers cheap to keep.
-So that two of them make no piece with a third value beside them, LEAST values of a piece lie within NEAR · σ of its
-median; only pieces of less than 2 · LEAST values need to be asked.
+by dynamic programming, exactly. The sum of absolute deviations, and not of their squares, makes outliers cheap to
+keep. So that two of them make no piece with a third value beside them, LEAST values of a piece lie within NEAR · σ of
+its median; only pieces of less than 2 · LEAST values need to be asked.
 
 asv chooses γ by an information criterion; here it is in units of the noise, as in Yao (1988),
 doi:10.1016/0167-7152(88)90118-6. Cutting normal noise at a given place lowers the sum by √(2π)/4 · σ · χ²₁ in the

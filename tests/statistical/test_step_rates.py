@@ -29,11 +29,11 @@ def found(before: int, after: int, size: float, noise: float, rng: np.random.Gen
     return len(steps) == 1 and abs(steps[0] - before) <= 2
 
 
-@pytest.mark.parametrize("length", [10, 30, 100])
+@pytest.mark.parametrize("length", [6, 10, 30, 100])
 def test_noise_without_a_step_shows_none_at_the_stated_rate(length):
     rng = np.random.default_rng(length)
     wrong = sum(bool(find_steps(0.03 * rng.standard_normal(length))) for _ in range(SERIES))
-    rate = stated("series of 10 to 100 commits without a step")
+    rate = stated("series of 6 to 100 commits without a step")
     assert wrong <= SERIES * rate + 3 * np.sqrt(SERIES * rate)
 
 

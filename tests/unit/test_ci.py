@@ -35,7 +35,7 @@ def scripts(path: Path) -> Iterator[tuple[str, str]]:
     """(job, script) of everything that a shell is given."""
     content = load(path)
     if path == GITLAB:
-        for job in content.keys() - KEYWORDS:
+        for job in (key for key in content if key not in KEYWORDS):
             yield job, "\n".join(content[job]["script"])
     else:
         for job, of in content["jobs"].items():
