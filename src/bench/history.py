@@ -48,15 +48,14 @@ def add(measurements: Path, store: Path) -> str:
         )
     new = here.index.difference(before.index, sort=False)
     if new.empty:
-        return f"nothing to add: {store} holds all {len(here)} sessions of {measurements}"
+        return f"nothing to add: {store} holds all of {measurements}, {count(len(here), 'session')}"
     rows = frame[pd.MultiIndex.from_frame(frame[SESSION]).isin(new)]
     said = []
     for key, of in rows.groupby("machine_class", sort=True):
         path = store / f"{PARTITION}{key}" / _file_name(of, here)
         with atomic_path(path) as tmp:
             of.drop(columns="machine_class").to_parquet(tmp, index=False)
-        sessions = len(of[SESSION].drop_duplicates())
-        said.append(f"added {len(of):,} rows of {sessions} sessions to {path}")
+        said.append(f"added {len(of):,} rows of {count(len(of[SESSION].drop_duplicates()), 'session')} to {path}")
     return "\n".join(said)
 
 
@@ -113,7 +112,7 @@ def _whole(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _typed(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     try:
-        return frame.astype({name: COLUMNS[name] for name in frame if name in COLUMNS})
+        return frame.astype({name: of for name, of in COLUMNS.items() if name in frame})
     except (ValueError, TypeError) as error:
         raise _not_a_table(path, error) from None
 
@@ -150,7 +149,7 @@ def in_order(frame: pd.DataFrame, repository: Path | None = None) -> tuple[pd.Da
     clean = frame["commit"].fillna("").ne("") & frame["dirty"].eq(False).fillna(False)
     rows = frame.assign(clean=clean.astype(bool), commit=frame["commit"].fillna(""))
     rows["own_run"] = rows["run"].where(~rows["clean"], "")
-    places = rows.groupby(["commit", "clean", "own_run"], as_index=False)["started_at"].min()
+    places = rows.groupby(["commit", "clean", "own_run"])["started_at"].min().reset_index()
     commits = sorted(set(places["commit"]))
     known = _git_order(commits, repository or ROOT)
     unknown = [commit for commit in commits if commit not in known]
@@ -161,7 +160,8 @@ def in_order(frame: pd.DataFrame, repository: Path | None = None) -> tuple[pd.Da
     else:
         order = "in git's order, parents before children"
     places["at"] = places["commit"].map(known)
-    places = places.sort_values(["at", "clean", "started_at"], ascending=[True, False, True], ignore_index=True)
+    places["after"] = ~places["clean"]
+    places = places.sort_values(["at", "after", "started_at"], ignore_index=True)
     places["place"] = range(len(places))
     mark = places["clean"].map({True: "", False: "*"})
     places["label"] = places["commit"].str[:7].replace("", "no commit") + mark
@@ -185,8 +185,13 @@ def runs(frame: pd.DataFrame) -> list[str]:
     lines = []
     for key, rows in frame.groupby("machine_class"):
         of = rows.groupby(["place", "label", "run"])
-        lines.append(f"{key}: {rows['run'].nunique()} runs, {rows.loc[rows['clean'], 'commit'].nunique()} commits")
+        commits = rows.loc[rows["clean"], "commit"].nunique()
+        lines.append(f"{key}: {count(rows['run'].nunique(), 'run')}, {count(commits, 'commit')}")
         for (_, label, run), group in of:
             experiments = ", ".join(sorted(group["experiment"].dropna().unique()))
             lines.append(f"    {label:10} {group['started_at'].min()}  {len(group):>7,} rows  {experiments}  {run}")
     return lines
+
+
+def count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

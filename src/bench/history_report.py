@@ -9,6 +9,7 @@ import pandas as pd
 from bench import figures as drawing
 from bench import tables
 from bench.errors import BenchError
+from bench.history import count
 
 
 def figures(rows: pd.DataFrame, order: str, out: Path) -> str:
@@ -26,7 +27,7 @@ def figures(rows: pd.DataFrame, order: str, out: Path) -> str:
     drawn = figure.draw(points, table.steps(points))
     for name, of in drawn.items():
         drawing.save(of, name, out / key)
-    return f"{key}: {', '.join(drawn)} in {out / key}; {points['place'].nunique()} places, {order}"
+    return f"{key}: {', '.join(drawn)} in {out / key}; {count(points['place'].nunique(), 'point')} in time, {order}"
 
 
 def steps(rows: pd.DataFrame, order: str, out: Path | None = None) -> str:
@@ -39,7 +40,7 @@ def steps(rows: pd.DataFrame, order: str, out: Path | None = None) -> str:
     if out:
         tables.save(found, "steps", table.TITLE, f"{table.CAPTION} Machine class {key}; commits {order}.", out / key)
     commits = points.loc[points["clean"].eq(True), "commit"].nunique()
-    said = f"{key}: {len(found)} steps over {commits} commits, {order}"
+    said = f"{key}: {count(len(found), 'step')} over {count(commits, 'commit')}, {order}"
     return "\n".join([said, *(_page.to_lines(found.drop(columns=["n", "m"])) if len(found) else [])])
 
 

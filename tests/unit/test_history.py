@@ -84,7 +84,7 @@ def test_a_run_becomes_one_file_with_all_its_rows(tmp_path, store):
     key = machine_classes(frame).iloc[0]
     assert file.parent == store / f"machine_class={key}"
     assert re.fullmatch(r"20260101T100000-1111111111-[0-9a-f]{8}\.parquet", file.name)
-    assert said == f"added {len(frame):,} rows of 1 sessions to {file}"
+    assert said == f"added {len(frame):,} rows of 1 session to {file}"
     pd.testing.assert_frame_equal(pd.read_parquet(file).astype(collect.COLUMNS), frame)
 
 
@@ -92,7 +92,7 @@ def test_the_same_run_twice_adds_nothing_and_says_so(tmp_path, store):
     path = run(tmp_path, COMMITS[0])
     history.add(path, store)
     before = {file: file.read_bytes() for file in files(store)}
-    assert history.add(path, store) == f"nothing to add: {store} holds all 1 sessions of {path}"
+    assert history.add(path, store) == f"nothing to add: {store} holds all of {path}, 1 session"
     shuffled = collect.read(path).sample(frac=1, random_state=1)
     collect.write(shuffled, path)
     assert history.add(path, store).startswith("nothing to add")
@@ -104,7 +104,7 @@ def test_of_a_table_that_has_grown_only_what_is_new_is_added(tmp_path, store):
     collect.write(old, tmp_path / "m.parquet")
     history.add(tmp_path / "m.parquet", store)
     collect.write(pd.concat([new.assign(case="other"), old]), tmp_path / "m.parquet")
-    assert f"added {len(new)} rows of 1 sessions" in history.add(tmp_path / "m.parquet", store)
+    assert f"added {len(new)} rows of 1 session" in history.add(tmp_path / "m.parquet", store)
     held = history.read(store)
     assert len(held) == len(old) + len(new)
     assert held.groupby("commit")["case"].first().tolist() == ["case-0", "other"]
@@ -338,6 +338,8 @@ def test_another_protocol_version_or_data_set_begins_another_series(tmp_path, st
     assert table.steps(points).empty
     at = drawing.draw(points, table.steps(points))["cattle-f8-1"].axes[0]
     assert [len(line.get_xdata()) for line in at.lines if line.get_linestyle() == "-"] == [6, 6]
+    said = {"protocol": "PROTOCOL 2", "version": "VERSION 3", "dataset_hash": "other data"}
+    assert [text.get_text() for text in at.texts if text.get_text()] == [said[next(iter(change))]]
 
 
 def test_a_time_that_is_not_positive_counts_as_missing(tmp_path, store):
@@ -362,7 +364,7 @@ def test_the_figure_has_a_panel_per_k_and_direction_with_points_and_steps(long):
     (mark,) = [line for line in at.lines if line.get_linewidth() > 2]
     assert list(mark.get_xdata()) == [5.5, 5.5]
     assert list(mark.get_ydata()) == pytest.approx([36, 28.8], rel=0.01)
-    assert "-20 %" in [text.get_text() for text in at.texts]
+    assert "−20 %" in [text.get_text() for text in at.texts]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["decompress (avx512)"]
 
 
@@ -396,7 +398,7 @@ def test_one_commit_can_be_drawn_and_has_no_steps(tmp_path, store, capsys):
     history.add(run(tmp_path, COMMITS[0]), store)
     assert cli.main(["history", "figure", "--store", str(store), "--out", str(tmp_path / "out")]) == 0
     assert cli.main(["history", "steps", "--store", str(store), "--out", str(tmp_path / "out")]) == 0
-    assert ": 0 steps over 1 commits" in capsys.readouterr().out
+    assert ": 0 steps over 1 commit," in capsys.readouterr().out
     (page,) = (tmp_path / "out").rglob("steps.html")
     assert "There is nothing to show" in page.read_text()
 

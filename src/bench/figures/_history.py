@@ -2,11 +2,13 @@
 
 Whiskers are 95 % bootstrap intervals over the repeats of a commit. A thick vertical mark is a step from one level to
 the next, with the change of the rate in per cent. Hollow points are of checkouts with changes that were not
-committed: no line joins them, and they take no part in the steps. A line ends where the data, PROTOCOL or VERSION
-changed.
+committed: no line joins them, and they take no part in the steps. A dotted line says where another protocol, version
+or data set begins a new series: nothing joins what stands on its two sides.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,6 +19,7 @@ from bench.figures import style
 
 LINES = ("-", "--", ":", "-.")  # of the targets of a kernel, in the order of their names
 MOST_LABELS = 10
+BEHIND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}  # of a text over lines
 
 
 def draw(points: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Figure]:
@@ -27,11 +30,12 @@ def draw(points: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Figure]:
     found = {}
     for (dataset, dtype, threads), cells in points.groupby(["dataset", "dtype", "threads"]):
         here = steps[(steps["dataset"] == dataset) & (steps["dtype"] == dtype) & (steps["threads"] == threads)]
-        found[f"{dataset}-{dtype}-{threads}"] = _figure(cells, here, f"{dataset}, {style.DTYPES[dtype]}, {threads}")
+        title = f"{dataset}, {style.DTYPES[str(dtype)]}, {style.threads(int(str(threads)))}"
+        found[f"{dataset}-{dtype}-{threads}"] = _figure(cells, here, title)
     return found
 
 
-def _figure(cells: pd.DataFrame, steps: pd.DataFrame, name: str) -> Figure:
+def _figure(cells: pd.DataFrame, steps: pd.DataFrame, title: str) -> Figure:
     ks = sorted(cells["k"].unique())
     places = cells[["place", "label"]].drop_duplicates().sort_values("place")
     at_x = {place: x for x, place in enumerate(places["place"])}
@@ -49,15 +53,15 @@ def _figure(cells: pd.DataFrame, steps: pd.DataFrame, name: str) -> Figure:
             at.set_xticks(range(0, len(places), every), places["label"].iloc[::every], rotation=45, ha="right")
             at.set_xlim(-0.6, len(places) - 0.4)
         figure.supylabel("rate (10⁹ multiply-adds per second)", fontsize=8)
-        figure.suptitle(f"{name} {'thread' if name.endswith(' 1') else 'threads'}", fontsize=8, x=0.01, ha="left")
+        figure.suptitle(title, fontsize=8, x=0.01, ha="left")
         style.legend(figure, _handles(cells))
     return figure
 
 
 def _panel(at: Axes, cells: pd.DataFrame, steps: pd.DataFrame) -> None:
     styles = _line_styles(cells)
-    for (kernel, target), of in cells.groupby(["kernel", "target"]):
-        look, ls = style.look(kernel), styles[kernel, target]
+    for (kernel, target), ls in styles.items():
+        of, look = cells[(cells["kernel"] == kernel) & (cells["target"] == target)], style.look(kernel)
         clean, dirty = of[of["clean"].eq(True)], of[~of["clean"].eq(True)]
         for _, part in clean.groupby(["n", "m", "dataset_hash", "protocol", "version"], dropna=False):
             part = part.sort_values("x")
@@ -65,31 +69,51 @@ def _panel(at: Axes, cells: pd.DataFrame, steps: pd.DataFrame) -> None:
                         marker=look.marker, ms=3, lw=0.9, elinewidth=0.6)  # fmt: skip
         at.errorbar(dirty["x"], dirty["rate"] / 1e9, style.yerr(dirty, "rate") / 1e9, color=look.colour, ls="none",
                     marker=look.marker, mfc="white", ms=4, elinewidth=0.6)  # fmt: skip
-    for step in steps.itertuples(index=False):
-        x, colour = step.x - 0.5, style.look(step.kernel).colour
-        at.plot([x, x], [step.rate_before, step.rate_after], color=colour, lw=2.6, solid_capstyle="butt", zorder=3)
-        at.annotate(f"{step.change:+.0f} %", (x, max(step.rate_before, step.rate_after)), (0, 3), color=colour,
-                    textcoords="offset points", ha="center", va="bottom", fontsize=7)  # fmt: skip
+    for step in steps.to_dict("records"):
+        x, colour, levels = (
+            step["x"] - 0.5,
+            style.look(step["kernel"]).colour,
+            [step["rate_before"], step["rate_after"]],
+        )
+        at.plot([x, x], levels, color=colour, lw=2.6, solid_capstyle="butt", zorder=3)
+        size = f"{step['change']:+.0f} %".replace("-", "−")
+        at.annotate(size, (x, max(levels)), (0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=7,
+                    color=colour, bbox=BEHIND)  # fmt: skip
+    for x, what in _breaks(cells):
+        at.axvline(x, color=style.GREY, lw=0.8, ls=":", zorder=0)
+        at.annotate(what, (x, 1), (2, -1), xycoords=at.get_xaxis_transform(), textcoords="offset points", va="top",
+                    fontsize=7, color=style.GREY, bbox=BEHIND)  # fmt: skip
     style.log_axis(at, "y", cells["rate"] / 1e9, pad=1.5)
+
+
+def _breaks(cells: pd.DataFrame) -> list[tuple[float, str]]:
+    """Where a new series begins, and what is new."""
+    firsts = cells.sort_values("x").drop_duplicates("x").to_dict("records")
+    found = []
+    for before, after in itertools.pairwise(firsts):
+        numbers = [name for name in ("protocol", "version") if before[name] != after[name]]
+        new = [f"{name.upper()} {after[name]}" for name in numbers]
+        if (before["dataset_hash"], before["n"], before["m"]) != (after["dataset_hash"], after["n"], after["m"]):
+            new.append("other data")
+        if new:
+            found.append((after["x"] - 0.5, "\n".join(new)))
+    return found
 
 
 def _line_styles(cells: pd.DataFrame) -> dict[tuple[str, str], str]:
     """(kernel, target) → line style: the targets of a kernel share its colour."""
     found = {}
-    for kernel, of in cells.groupby("kernel"):
-        for i, target in enumerate(sorted(of["target"].unique())):
+    for kernel in style.ordered(cells["kernel"]):
+        for i, target in enumerate(sorted(cells.loc[cells["kernel"] == kernel, "target"].unique())):
             found[kernel, target] = LINES[i % len(LINES)]
     return found
 
 
 def _handles(cells: pd.DataFrame) -> list[Line2D]:
-    styles = _line_styles(cells)
     handles = []
-    for kernel in style.ordered(cells["kernel"]):
-        for target in sorted(cells.loc[cells["kernel"] == kernel, "target"].unique()):
-            colour, marker = style.look(kernel)
-            ls = styles[kernel, target]
-            handles.append(Line2D([], [], color=colour, marker=marker, ms=3, ls=ls, label=f"{kernel} ({target})"))
+    for (kernel, target), ls in _line_styles(cells).items():
+        colour, marker = style.look(kernel)
+        handles.append(Line2D([], [], color=colour, marker=marker, ms=3, ls=ls, label=f"{kernel} ({target})"))
     if not cells["clean"].eq(True).all():
         handles.append(Line2D([], [], color=style.GREY, marker="o", mfc="white", ls="none", label="not committed"))
     return handles

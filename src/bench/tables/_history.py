@@ -6,12 +6,13 @@ Both start from rows that `bench.history.in_order` has put in order. They are of
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.statistics import Interval, median_interval, ratio_interval
+from bench.statistics import median_interval, ratio_interval
 from bench.steps import LEAST, find_steps, noise
 from bench.tables import _cells
 
@@ -27,6 +28,7 @@ CAPTION = (
 # What a kernel multiplied, how it was timed, and what: a change of any of these begins another series.
 SERIES = ["dataset", "dtype", "threads", "direction", "k", "kernel", "target", "n", "m", "dataset_hash", "protocol",
           "version"]  # fmt: skip
+PLACED = ["dataset", "n", "m", "dtype", "threads", "direction", "k", "kernel", "target", "place"]
 BESIDE = {"compiler": "compiler", "flags": "flags", "blas": "BLAS", "python": "Python", "lock_hash": "environment",
           "driver": "driver"}  # fmt: skip
 
@@ -62,33 +64,34 @@ def points(frame: pd.DataFrame) -> pd.DataFrame:
 def steps(drawn: pd.DataFrame) -> pd.DataFrame:
     """One row per step of each series of `points`; `place` is that of its first commit. Rates in G/s, change in %."""
     found = [row for _, series in drawn[drawn["clean"].eq(True)].groupby(SERIES, dropna=False) for row in _of(series)]
-    columns = ["dataset", "n", "m", "dtype", "threads", "direction", "k", "kernel", "target", "place", "commit",
-               "previous", "rate_before", "rate_after", "change", "change_low", "change_high", "noise",
-               "commits_before", "commits_after", "beside"]  # fmt: skip
+    columns = [*PLACED, "commit", "previous", "rate_before", "rate_after", "change", "change_low", "change_high",
+               "noise", "commits_before", "commits_after", "beside"]  # fmt: skip
     return pd.DataFrame(found, columns=columns)
 
 
-def _of(series: pd.DataFrame) -> list[dict[str, object]]:
+def _of(series: pd.DataFrame) -> list[dict[str, Any]]:
     """The steps of one series of clean commits, in order."""
-    series = series.sort_values("place", ignore_index=True)
-    logs = np.log(series["time"].to_numpy(dtype=float))
-    starts = find_steps(logs)
+    series = series.sort_values("place")
+    records = series.to_dict("records")
+    times = series["time"].to_numpy(dtype=float)
+    starts = find_steps(np.log(times))
     rows = []
-    for begin, at, end in zip([0, *starts], starts, [*starts[1:], len(series)], strict=False):
-        before, after, first = series[begin:at], series[at:end], series.loc[at]
-        ratio = ratio_interval(before["time"], after["time"])
-        change = Interval(*(100 * (value - 1) for value in (ratio.value, ratio.low, ratio.high)))
+    for begin, at, end in zip([0, *starts], starts, [*starts[1:], len(times)], strict=False):
+        before, after, first, last = times[begin:at], times[at:end], records[at], records[at - 1]
+        ratio = ratio_interval(before, after)
         work = float(first["n"]) * float(first["m"]) * float(first["k"]) / 1e9
         rows.append(
-            first[["dataset", "n", "m", "dtype", "threads", "direction", "k", "kernel", "target", "place"]].to_dict()
-            | {"commit": first["commit"][:10], "previous": series.loc[at - 1, "commit"][:10]}
-            | {"rate_before": work / before["time"].median(), "rate_after": work / after["time"].median()}
-            | {"change": change.value, "change_low": change.low, "change_high": change.high}
-            | {"noise": math.expm1(noise(logs)), "commits_before": len(before), "commits_after": len(after)}
-            | {"beside": ", ".join(said for c, said in BESIDE.items() if _differ(first[c], series.loc[at - 1, c]))}
+            {name: first[name] for name in PLACED}
+            | {"commit": first["commit"][:10], "previous": last["commit"][:10]}
+            | {"rate_before": work / np.median(before), "rate_after": work / np.median(after)}
+            | {"change": 100 * (ratio.value - 1)}
+            | {"change_low": 100 * (ratio.low - 1), "change_high": 100 * (ratio.high - 1)}
+            | {"noise": math.expm1(noise(np.log(times))), "commits_before": len(before), "commits_after": len(after)}
+            | {"beside": ", ".join(said for name, said in BESIDE.items() if _differ(first[name], last[name]))}
         )
     return rows
 
 
-def _differ(one: object, other: object) -> bool:
-    return not (pd.isna(one) and pd.isna(other)) and (pd.isna(one) or pd.isna(other) or one != other)  # type: ignore[arg-type]
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values differ; two that are missing do not."""
+    return (pd.isna(one) != pd.isna(other)) or (not pd.isna(one) and one != other)
