@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from test_history import COMMITS, frame_of
 
 from bench import __main__ as cli
-from bench import config
+from bench import collect, config
 
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / "docs" / "ci" / "github-actions.yml"
@@ -196,6 +197,51 @@ def test_the_recipe_of_the_page_makes_a_clone_with_the_kernel_at_both_revisions(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["old", "new", "mine", "theirs.py"]
+
+
+STORE = {
+    GITHUB: {"GH_TOKEN": "secret", "GITHUB_SERVER_URL": "https://host", "GITHUB_REPOSITORY": "a/b",
+             "GITHUB_SHA": "s"},
+    GITLAB: {"HISTORY_TOKEN": "secret", "CI_SERVER_HOST": "host", "CI_PROJECT_PATH": "a/b", "CI_COMMIT_SHA": "s",
+             "GITLAB_USER_NAME": "x", "GITLAB_USER_EMAIL": "x@y"},
+}  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
+@pytest.mark.parametrize("path", STORE, ids=lambda path: path.name)
+def test_the_store_s_branch_is_made_by_the_first_run_and_grows_with_the_next(path, tmp_path):
+    """The script runs for real, but for make, the drawing, and a folder in place of the service."""
+    (script,) = [script for _, script in scripts(path) if "bench history" in script]
+    user = {GITHUB: "x-access-token", GITLAB: "history"}[path]
+    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "served" / "a" / "b.git"], check=True)
+    (tmp_path / ".gitconfig").write_text(
+        f'[url "file://{tmp_path}/served/"]\n\tinsteadOf = https://{user}:secret@host/\n'
+    )
+    bench = tmp_path / ".venv" / "bin" / "bench"
+    for file, text in (
+        (bench, f'if [ "$2" = add ]; then exec {sys.executable} -m bench "$@"; fi'),
+        (tmp_path / "make", ":"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
+    table = tmp_path / "results" / "kernels" / "measurements.parquet"
+    table.parent.mkdir(parents=True)
+    env = STORE[path] | {"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(ROOT / "src")}
+    for day, files in ((1, 1), (2, 2), (2, 2)):
+        collect.write(frame_of(COMMITS[day], day=day), table)
+        done = subprocess.run(
+            ["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "secret" not in done.stdout
+        shutil.rmtree(tmp_path / "results" / "history")
+        held = subprocess.run(
+            ["git", "-C", tmp_path / "served" / "a" / "b.git", "ls-tree", "-r", "--name-only", "benchmark-history"],
+            capture_output=True, text=True, check=True,
+        ).stdout.split()  # fmt: skip
+        assert len(held) == files
+        assert all(re.fullmatch(r"machine_class=[a-z0-9-]+/[^/]+\.parquet", name) for name in held)
 
 
 def test_the_page_names_every_job_and_every_line_to_change():
