@@ -123,6 +123,8 @@ def parser() -> argparse.ArgumentParser:
     path(at, "--documents", help="file with the documents' paths, one a line")
     path(at, "--out", help="parquet file to write")
 
+    _history(verb(history, "the measurements of many commits: a store, its figures, its steps"))
+
     at = verb(table, "write one table as CSV, HTML and Markdown")
     at.add_argument("name", help="module in bench.tables")
     path(at, "--measurements", help="parquet file of `bench collect`")
@@ -132,8 +134,6 @@ def parser() -> argparse.ArgumentParser:
     at.add_argument("name", help="module in bench.figures")
     path(at, "--measurements", help="parquet file of `bench collect`")
     path(at, "--out", help="folder to write to")
-
-    _history(verb(history, "the measurements of many commits: a store, its figures, its steps"))
 
     at = verb(summary, "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
@@ -366,22 +366,6 @@ def collect(options: argparse.Namespace) -> None:
     collecting.write(collecting.collect(paths), options.out)
 
 
-def table(options: argparse.Namespace) -> None:
-    """Write one table of the report."""
-    from bench import collect as collecting
-    from bench import tables
-
-    tables.write(options.name, collecting.read(options.measurements), options.out)
-
-
-def figure(options: argparse.Namespace) -> None:
-    """Draw one figure of the report."""
-    from bench import collect as collecting
-    from bench import figures
-
-    figures.write(options.name, collecting.read(options.measurements), options.out)
-
-
 def history(options: argparse.Namespace) -> None:
     """Keep the measurements of many commits in one store of parquet files, a part per machine class; list them,
     draw each kernel's rate over the commits, find the steps. Machine classes are never compared."""
@@ -400,6 +384,22 @@ def history(options: argparse.Namespace) -> None:
     for rows in parts:
         made = history_report.figures if options.action == "figure" else history_report.steps
         print(made(rows, order, options.out))
+
+
+def table(options: argparse.Namespace) -> None:
+    """Write one table of the report."""
+    from bench import collect as collecting
+    from bench import tables
+
+    tables.write(options.name, collecting.read(options.measurements), options.out)
+
+
+def figure(options: argparse.Namespace) -> None:
+    """Draw one figure of the report."""
+    from bench import collect as collecting
+    from bench import figures
+
+    figures.write(options.name, collecting.read(options.measurements), options.out)
 
 
 def summary(options: argparse.Namespace) -> None:
