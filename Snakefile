@@ -62,6 +62,7 @@ for name in CASES:
 
 include: "workflow/rules/sessions.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/regression.smk"
 
 
 rule all:

@@ -18,14 +18,15 @@ for looking at one stage, for debugging, and for trying a kernel:
   bench machine            what this machine is, and its measured ceilings
   bench kernels            every kernel and target, and whether it can run here
   bench plan               what the configuration would run, and what it refuses and why
+  bench compare BASE       whether the working tree is slower than a git ref
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input."""
+    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input; `compare` has statuses of its own."""
     options = parser().parse_args(arguments)
     try:
-        options.call(options)
+        return options.call(options) or 0
     except BenchError as error:
         print(f"bench {options.verb}: {error}", file=sys.stderr)
         return 2
@@ -135,6 +136,16 @@ def parser() -> argparse.ArgumentParser:
     path(at, "--measurements", help="parquet file of `bench collect`")
     path(at, "--out", help="folder to write to")
 
+    at = verb(compare, "compare two revisions of this project: is HEAD slower than BASE?")
+    at.add_argument("base", metavar="BASE", help="a git ref, such as main")
+    at.add_argument("head", metavar="HEAD", nargs="?", default=".", help="another, or . (default): the working tree")
+    at.add_argument("--kernels", type=_names, default=None, help="such as auto,lut5 (default: all that run here)")
+    at.add_argument("--k", type=_counts, default=(1, 10, 32), help="numbers of columns (default: 1,10,32)")
+    at.add_argument("--pairs", type=int, default=15, help="of times of each product, in a round (default: 15)")
+    at.add_argument("--gates", type=_names, default=("counts", "counters", "time"), help="counts,counters,time: some")
+    at.add_argument("--compiler", default="g++", help="C++ compiler (default: g++)")
+    path(at, "--out", default=Path("results/regression"), help="folder to write to (default: results/regression)")
+
     at = verb(summary, "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
     return top
@@ -166,6 +177,14 @@ def _history(at: argparse.ArgumentParser) -> None:
 def _dataset(at: argparse.ArgumentParser) -> None:
     at.add_argument("--name", required=True, help="the data set's name")
     at.add_argument("--spec", required=True, help="its entry of config/datasets.yaml, as JSON")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(count) for count in _names(text))
 
 
 def _map(text: str, flag: str) -> dict[str, Any]:
@@ -400,6 +419,24 @@ def figure(options: argparse.Namespace) -> None:
     from bench import figures
 
     figures.write(options.name, collecting.read(options.measurements), options.out)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Build both revisions apart, compare them in one session, and write regression.json, .md, .csv, .html and a
+    figure. Status 0: nothing is slower; 1: something is slower, or wrong; 3: some of it is inconclusive."""
+    from bench.provenance import set_threads
+
+    set_threads(1)
+    from bench.regression import gate, report, revisions
+
+    top, folder = Path.cwd(), options.out.absolute()
+    settings = gate.Settings(options.kernels, options.k, options.pairs, options.gates, options.compiler)
+    base, head = (revisions.revision(ref, top, folder) for ref in (options.base, options.head))
+    made = gate.compare(base, head, settings, folder)
+    report.write(made, folder)
+    print(report.to_markdown(made).split("<details>")[0])
+    print(f"{options.out}/regression.md")
+    return made.exit_status
 
 
 def summary(options: argparse.Namespace) -> None:

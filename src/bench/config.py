@@ -19,6 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[list[Count], Field(min_length=1)]
 ThreadCounts = Annotated[list[Threads], Field(min_length=1)]
 Dtypes = Annotated[list[Literal["f4", "f8"]], Field(min_length=1)]
+Gates = Annotated[list[Literal["counts", "counters", "time"]], Field(min_length=1)]
 Names = Annotated[list[str], Field(min_length=1)]
 DATASET_NAME = r"[A-Za-z0-9][A-Za-z0-9_]*"
 
@@ -51,6 +52,17 @@ class Budget(Stanza):
     hours: Annotated[float, Field(gt=0)] = 12.0
 
 
+class Regression(Stanza):
+    """What `snakemake regression` compares; the options of `bench compare`."""
+
+    base: str = "main"
+    head: str = "."
+    kernels: list[str] | None = None
+    k: Counts = [1, 10, 32]
+    pairs: Annotated[int, Field(ge=1)] = 15
+    gates: Gates = ["counts", "counters", "time"]
+
+
 class Config(Stanza):
     """The whole configuration, checked."""
 
@@ -59,6 +71,7 @@ class Config(Stanza):
     compiler_flags: list[str] = []
     budget: Budget = Budget()
     timing: Timing = Timing()
+    regression: Regression = Regression()
     kernels: list[str]
     targets: list[str]
     experiments: dict[str, Any]
@@ -155,8 +168,8 @@ def _sentence(error: Any) -> str:
     match error["loc"]:
         case ("experiments", name, _):
             keys = experiments.load(name).Stanza.model_fields
-        case ("budget" | "timing" as part, _):
-            keys = {"budget": Budget, "timing": Timing}[part].model_fields
+        case ("budget" | "timing" | "regression" as part, _):
+            keys = {"budget": Budget, "timing": Timing, "regression": Regression}[part].model_fields
         case ("datasets", name, *inside):
             return fault_of_entry(error, inside, "datasets", name)
     return fault(error, ".".join(map(str, error["loc"])), keys)

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from bench import PACKAGE, __version__, collect, experiments, kernels
-from bench.config import Budget, Config, Timing
+from bench.config import Budget, Config, Regression, Timing
 from bench.genotypes.spec import Fetched, Plink, Simulated, Trait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +60,7 @@ STANZAS = [
     ("## Top level", "", Config),
     ("### budget", "budget.", Budget),
     ("### timing", "timing.", Timing),
+    ("### regression", "regression.", Regression),
     ("### limits", "", experiments.load("limits").Stanza),
     ("### products", "", experiments.load("products").Stanza),
     ("### scaling", "", experiments.load("scaling").Stanza),
