@@ -105,11 +105,11 @@ def parser() -> argparse.ArgumentParser:
     at.add_argument("--case", required=True, help="the case as JSON (bench plan --json prints them)")
     path(at, "--dataset", default=None, help="dataset.json (all but limits)")
     path(at, "--build", default=None, help="build.json of a native kernel, or of gram")
-    path(at, "--against-build", default=None, help="build.json of the partner in a paired case")
+    path(at, "--against-build", nargs="*", default=[], help="build.json of each native partner in a paired case")
     path(at, "--oracle", default=None, help="the data set's oracle .npz (products)")
     path(at, "--limits", default=None, help="folder of compiled limits (products, limits)")
     path(at, "--reference", default=None, help="reference .npz (GBLUP: written by reference, read by solve)")
-    at.add_argument("--timing", default="{}", help='repeats as JSON, such as {"least": 5, "seconds": 0.3}')
+    at.add_argument("--timing", default="{}", help='repeats as JSON, such as {"least": 5, "processes": 10}')
     at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
     path(at, "--out", help="result document to write")
 
@@ -148,6 +148,10 @@ def parser() -> argparse.ArgumentParser:
 
     at = verb(summary, "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
+
+    at = verb(agreement, "do two runs on this machine agree on the kernels' ratios?")
+    at.add_argument("runs", type=Path, nargs=2, help="two parquet files of `bench collect`", metavar="PATH")
+    path(at, "--out", default=None, help="folder for the table of all ratios (CSV, HTML, Markdown)")
     return top
 
 
@@ -340,25 +344,28 @@ def build(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run one case of an experiment and write its result document, whole or not at all."""
-    from bench import experiments
+    """Run one case of an experiment, in several fresh processes where --timing says so, and write its result
+    document, whole or not at all."""
+    from bench import experiments, processes
     from bench.provenance import set_threads
 
     case = _case(options.case)
     if "dataset" in case and options.dataset is None:
         raise BenchError(f"--dataset: the case needs the dataset.json of {case['dataset']}")
     set_threads(case["threads"])
+    timing = _map(options.timing, "--timing")
+    count = timing.pop("processes", 1)
     files = experiments.Files(
         dataset=options.dataset or Path(),
         build=options.build,
-        against_build=options.against_build,
+        against_builds=tuple(options.against_build),
         oracle=options.oracle,
         limits=options.limits,
         reference=options.reference,
-        timing=_map(options.timing, "--timing"),
+        timing=timing,
         memory=options.memory,
     )
-    experiments.load(case["experiment"]).run(case, files).write(options.out)
+    processes.run(case, files, count).write(options.out)
 
 
 def refuse(options: argparse.Namespace) -> None:
@@ -445,6 +452,18 @@ def summary(options: argparse.Namespace) -> None:
     from bench import tables
 
     print(tables.load("summary").to_text(collecting.read(options.measurements)))
+
+
+def agreement(options: argparse.Namespace) -> None:
+    """Print in what share of the cells the kernel ratios of two runs agree within their intervals, and which do
+    not."""
+    from bench import agreement as agreeing
+    from bench import collect as collecting
+
+    drawn = agreeing.compare(*map(collecting.read, options.runs))
+    if options.out:
+        agreeing.write(drawn, options.out)
+    print(agreeing.to_text(drawn))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH = 7.0  # inches: two columns of a paper
@@ -114,6 +115,30 @@ def dtype_handles() -> list[Line2D]:
         Line2D([], [], color=GREY, marker="o", label=DTYPES["f8"]),
         Line2D([], [], color=GREY, marker="o", ls="--", mfc="white", label=DTYPES["f4"]),
     ]
+
+
+# Of a contaminated session: a bar is hatched, a marker ringed.
+HATCH = "////"
+RING: dict[str, Any] = {"ls": "", "marker": "o", "mfc": "none", "mec": "#C00000", "mew": 0.8, "ms": 8, "zorder": 4}
+DISTURBED = "contaminated session"
+
+
+def ring(at: Axes, x: pd.Series, y: pd.Series, contaminated: pd.Series) -> None:
+    """Ring the points of contaminated sessions."""
+    hit = contaminated.notna().to_numpy()
+    if hit.any():
+        at.plot(np.asarray(x, dtype=float)[hit], np.asarray(y, dtype=float)[hit], **RING)
+
+
+def ring_handles(cells: pd.DataFrame) -> list[Line2D]:
+    """The legend entry of the rings, where there are any."""
+    return [Line2D([], [], label=DISTURBED, **RING)] if cells["contaminated"].notna().any() else []
+
+
+def hatch_handles(cells: pd.DataFrame) -> list[Patch]:
+    """The legend entry of hatched bars, where there are any."""
+    hit = cells["contaminated"].notna().any()
+    return [Patch(facecolor="white", edgecolor=GREY, hatch=HATCH, label=DISTURBED)] if hit else []
 
 
 def threads(count: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.statistics import NOTHING, Interval, median_interval, ratio_interval
+from bench.statistics import NOTHING, Interval, by_process, median_interval, ratio_interval
 
 PLACE = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CELL = [*PLACE, "direction", "k"]
@@ -27,6 +27,32 @@ def spread(drawn: pd.DataFrame, name: str, intervals: Sequence[Interval]) -> Non
     drawn[f"{name}_high"] = [i.high for i in intervals]
 
 
+def repeats(rows: pd.DataFrame) -> list[np.ndarray]:
+    """The values of `rows`, an array per process."""
+    return by_process(rows["value"].to_numpy(float), rows["process"].to_numpy(float, na_value=np.nan))
+
+
+def put_times(drawn: pd.DataFrame, name: str, groups: Any) -> None:
+    """The times of each group of rows: columns times (a list of arrays, one per process), repeats, `name` (the
+    median, with _low and _high), `name`_min, and contaminated (why a process of them was, or missing)."""
+    times = [repeats(rows) for _, rows in groups]
+    drawn["times"] = pd.Series(times, index=drawn.index, dtype=object)
+    drawn["repeats"] = pd.Series([sum(map(len, of)) for of in times], index=drawn.index, dtype=int)
+    spread(drawn, name, [median_interval(of) for of in times])
+    drawn[f"{name}_min"] = [min(t.min() for t in of) for of in times]
+    drawn["contaminated"] = pd.Series([contaminated(rows) for _, rows in groups], index=drawn.index, dtype="string")
+
+
+def contaminated(rows: pd.DataFrame) -> str | None:
+    """Why the sessions of these rows were contaminated, every reason once; None if none was."""
+    return "; ".join(rows["contaminated"].dropna().unique()) or None
+
+
+def reasons(rows: pd.DataFrame) -> dict[str, str | None]:
+    """{case: why it was contaminated}."""
+    return {str(case): contaminated(of) for case, of in rows.groupby("case")}
+
+
 def session_median(rows: pd.DataFrame, metric: str) -> pd.Series:
     """The median of `metric` in each case."""
     return rows[rows["metric"] == metric].groupby("case")["value"].median()
@@ -35,19 +61,15 @@ def session_median(rows: pd.DataFrame, metric: str) -> pd.Series:
 def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """One row per case, k and direction of a timed experiment, in seconds and 1/s.
 
-    Columns: case, CELL, times (array of the repeats), repeats, time (median, with _low and _high), time_min,
-    rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN without),
-    bytes_read (what a product streams of the stored matrix).
+    Columns: case, CELL, times (a list of the repeats of each process), repeats, time (median, with _low and _high),
+    time_min, rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN
+    without), bytes_read (what a product streams of the stored matrix), contaminated (why, or missing).
     """
     rows = ok(frame, experiment)
     timed = rows[rows["metric"] == "product_time"]
-    groups = timed.groupby(["case", *CELL], dropna=False)["value"]
+    groups = timed.groupby(["case", *CELL], dropna=False)
     drawn = pd.DataFrame([key for key, _ in groups], columns=["case", *CELL])
-    times = [values.to_numpy() for _, values in groups]
-    drawn["times"] = pd.Series(times, dtype=object)
-    drawn["repeats"] = [len(t) for t in times]
-    spread(drawn, "time", [median_interval(t) for t in times])
-    drawn["time_min"] = [t.min() for t in times]
+    put_times(drawn, "time", groups)
     work = (drawn["n"] * drawn["m"] * drawn["k"]).astype(float)
     drawn["rate"], drawn["rate_low"], drawn["rate_high"] = (
         work / drawn[name] for name in ("time", "time_high", "time_low")

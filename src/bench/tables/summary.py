@@ -51,6 +51,10 @@ def to_text(frame: pd.DataFrame) -> str:
         kept = MOST_LINES - 3
         lines = [*lines[:kept], f"… and {len(lines) - kept} more rows in the table `summary`"]
     gone = refused.draw(frame)
+    disturbed = frame[frame["contaminated"].notna()]
+    if len(disturbed):
+        count, of = (rows["case"].nunique() for rows in (disturbed, frame[frame["metric"].notna()]))
+        lines += ["", f"Contaminated: {count} of {of} sessions, marked † in the tables; something else was running."]
     if len(gone):
         counts = gone.groupby("status")["cases"].sum()
         said = ", ".join(f"{count} {status}" for status, count in counts.items())
