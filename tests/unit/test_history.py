@@ -303,7 +303,7 @@ def test_runs_of_one_commit_are_one_point_of_all_their_repeats(tmp_path, store):
         "metric == 'product_time' and k == 10 and direction == 'matmul'"
     )["value"]
     assert of["repeats"] == 14
-    assert of["time"] == np.median([*times, *(3 * times)])
+    assert of["time"] == np.mean([np.median(times), np.median(3 * times)])  # of the medians of two processes
 
 
 def test_points_are_rates_of_products_with_their_intervals(long):
@@ -401,6 +401,19 @@ def test_one_commit_can_be_drawn_and_has_no_steps(tmp_path, store, capsys):
     assert ": 0 steps over 1 commit," in capsys.readouterr().out
     (page,) = (tmp_path / "out").rglob("steps.html")
     assert "There is nothing to show" in page.read_text()
+
+
+def test_points_of_contaminated_sessions_are_ringed(tmp_path, store):
+    history.add(run(tmp_path, COMMITS[0]), store)
+    history.add(run(tmp_path, COMMITS[1], day=2, contaminated="load 3.0"), store)
+    points = table.points(ordered(store))
+    assert points.groupby("label")["contaminated"].first().isna().tolist() == [True, False]
+    (figure,) = drawing.draw(points, table.steps(points)).values()
+    for at in figure.axes:
+        assert [list(line.get_xdata()) for line in at.lines if line.get_markeredgecolor() == style.RING["mec"]] == [
+            [1]
+        ]
+    assert figure.legends[0].get_texts()[-1].get_text() == style.DISTURBED
 
 
 def test_list_names_each_run_in_order(long, tmp_path, capsys):

@@ -69,6 +69,7 @@ def _panel(at: Axes, cells: pd.DataFrame, steps: pd.DataFrame) -> None:
                         marker=look.marker, ms=3, lw=0.9, elinewidth=0.6)  # fmt: skip
         at.errorbar(dirty["x"], dirty["rate"] / 1e9, style.yerr(dirty, "rate") / 1e9, color=look.colour, ls="none",
                     marker=look.marker, mfc="white", ms=4, elinewidth=0.6)  # fmt: skip
+        style.ring(at, of["x"], of["rate"] / 1e9, of["contaminated"])
     for step in steps.to_dict("records"):
         x, colour, levels = (
             step["x"] - 0.5,
@@ -116,4 +117,4 @@ def _handles(cells: pd.DataFrame) -> list[Line2D]:
         handles.append(Line2D([], [], color=colour, marker=marker, ms=3, ls=ls, label=f"{kernel} ({target})"))
     if not cells["clean"].eq(True).all():
         handles.append(Line2D([], [], color=style.GREY, marker="o", mfc="white", ls="none", label="not committed"))
-    return handles
+    return [*handles, *style.ring_handles(cells)]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.statistics import median_interval, ratio_interval
+from bench.statistics import ratio_interval
 from bench.steps import LEAST, find_steps, noise
 from bench.tables import _cells
 
@@ -36,8 +36,9 @@ BESIDE = {"compiler": "compiler", "flags": "flags", "blas": "BLAS", "python": "P
 def points(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per series and place of the experiment `products`, in order. Seconds and multiply-adds per second.
 
-    Columns: SERIES, place, label, clean, commit, time (median over all repeats of the commit, with _low and _high),
-    rate (likewise), repeats, and of BESIDE what the first session had. A time that is not positive counts as missing.
+    Columns: SERIES, place, label, clean, commit, time (median, with _low and _high; the processes of all the commit's
+    runs are the outer level), rate (likewise), repeats, contaminated (why, or missing), and of BESIDE what the first
+    session had. A time that is not positive counts as missing.
     """
     if (classes := frame["machine_class"].dropna().unique()).size > 1:
         raise BenchError(
@@ -48,12 +49,13 @@ def points(frame: pd.DataFrame) -> pd.DataFrame:
     rows = rows[(rows["metric"] == "product_time") & (rows["value"] > 0)]
     by = [*SERIES, "place"]
     if rows.empty:
-        return pd.DataFrame(columns=[*by, "label", "clean", "commit", "time", "rate", "repeats", *BESIDE])
+        return pd.DataFrame(
+            columns=[*by, "label", "clean", "commit", "time", "rate", "repeats", "contaminated", *BESIDE]
+        )
+    rows = rows.assign(process=rows.groupby(["run", "case", "process"], dropna=False).ngroup())
     groups = rows.groupby(by, dropna=False)
     drawn = groups[["label", "clean", "commit", *BESIDE]].first().reset_index()
-    times = [values.to_numpy() for _, values in groups["value"]]
-    drawn["repeats"] = [len(t) for t in times]
-    _cells.spread(drawn, "time", [median_interval(t) for t in times])
+    _cells.put_times(drawn, "time", groups)
     work = (drawn["n"] * drawn["m"] * drawn["k"]).astype(float)
     drawn["rate"], drawn["rate_low"], drawn["rate_high"] = (
         work / drawn[name] for name in ("time", "time_high", "time_low")
