@@ -77,8 +77,7 @@ def five_percent(folder: Path) -> bool:
         tree = copy_checkout(folder / f"five-{kernel}")
         commit = commit_all(tree, "before")
         inject(tree, changes)
-        with busy(2):
-            made = run(commit, ".", tree, kernels=(kernel,), gates=("counts",))
+        made = run(commit, ".", tree, kernels=(kernel,), gates=("counts",))
         more = [f"{f.ratio - 1:+.1%}" for f in made.findings if f.metric == "instructions" and f.ratio]
         caught += made.verdict == "slower"
         print(f"  {kernel}: {made.verdict}, instructions {', '.join(more)}", flush=True)

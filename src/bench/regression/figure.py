@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from bench.figures import style
 from bench.regression.gate import Comparison
@@ -60,7 +61,10 @@ def _panel(at: Axes, found: list[Finding], rows: list[tuple[str, str | None, int
     at.axvline(1, color=style.GREY, lw=0.6)
     for edge in (1 / bar, bar):
         at.axvline(edge, color=style.GREY, lw=0.8, ls="--")
-    style.log_axis(at, "x", [v for v in values if np.isfinite(v)], pad=1.03)
+    finite = [v for v in values if np.isfinite(v)]
+    space = 0.05 * (max(finite) - min(finite))
+    at.set_xlim(min(finite) - space, max(finite) + space)
+    at.xaxis.set_major_locator(MaxNLocator(5))
     at.set_axisbelow(True)
     at.grid(axis="y", color=style.LIGHT, lw=0.4)
 

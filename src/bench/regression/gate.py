@@ -167,7 +167,8 @@ class _Builds:
     def __init__(self, made: Comparison, subjects: Sequence[Subject]):
         gates = set(made.settings.gates)
         wanted = {(s.kernel, s.timed) for s in subjects if s.native and gates & {"counters", "time"}}
-        wanted |= {(s.kernel, s.counted) for s in subjects if s.counted and "counts" in gates}
+        if "counts" in gates and not counts.lacks():
+            wanted |= {(s.kernel, s.counted) for s in subjects if s.counted}
         jobs = [(side, *build) for side in SIDES for build in sorted(wanted)]
         with ThreadPoolExecutor(this_machine().cores) as pool:
             results = pool.map(lambda job: _outcome(self._build, made, *job), jobs)
@@ -208,6 +209,10 @@ def _undecided(subject: Subject, settings: Settings, gates: Sequence[str], reaso
 def _count_all(made: Comparison, subjects: Sequence[Subject], builds: _Builds, data: Data, scratch: Path) -> None:
     """Instructions of all native kernels. Runs go on all cores at once: a count does not mind company."""
     native = [subject for subject in subjects if subject.native]
+    if reason := counts.lacks():
+        for subject in native:
+            made.findings += _undecided(subject, made.settings, ("counts",), reason)
+        return
     driver = _outcome(counts.compile_driver, scratch, made.settings.compiler)
 
     def counted(subject: Subject, side: str) -> Any:

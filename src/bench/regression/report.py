@@ -33,8 +33,9 @@ METRICS = {
 TITLE = "Regression"
 CAPTION = (
     "HEAD compared with BASE: a ratio above 1 means that HEAD costs more. Instructions are those of the target that "
-    f"callgrind can run; they and PCG iterations and bytes fail beyond {BARS['instructions'] - 1:.0%}, peak memory "
-    f"beyond {BARS['memory'] - 1:.0%}, CPU time from × {TIME_BAR} that recurs in a second round of fresh processes."
+    f"callgrind can run; they, PCG iterations and bytes fail beyond {100 * BARS['instructions'] - 100:.0f} %, peak "
+    f"memory beyond {100 * BARS['memory'] - 100:.0f} %, CPU time from × {TIME_BAR} that recurs in a second round of "
+    "fresh processes."
 )
 
 
@@ -48,7 +49,7 @@ def write(made: Comparison, folder: Path) -> None:
     drawn = table(made)
     with atomic_path(folder / "regression.csv") as tmp:
         drawn.to_csv(tmp, index=False, lineterminator="\n")
-    write_text(folder / "regression.html", _page.to_html(drawn, f"{TITLE}: {verdict_line(made)}", CAPTION))
+    write_text(folder / "regression.html", _page.to_html(_written(drawn), f"{TITLE}: {verdict_line(made)}", CAPTION))
     picture = figure.draw(made)
     with style.paper():
         for kind, metadata in NO_DATE.items():
@@ -94,6 +95,21 @@ def table(made: Comparison) -> pd.DataFrame:
     return frame.assign(**numbers, **{name: frame[name].astype("Int64") for name in ("k", "pairs")})
 
 
+def _written(drawn: pd.DataFrame) -> pd.DataFrame:
+    """The table with its numbers as text: milliseconds, or whole numbers with a comma at each thousand."""
+
+    def text(value: float, unit: str) -> str:
+        if math.isnan(value):
+            return ""
+        return f"{1e3 * value:.3f} ms" if unit == "s" else f"{value:,.0f}{' B' if unit == 'B' else ''}"
+
+    numbers = {
+        name: [text(value, unit) for value, unit in zip(drawn[name], drawn["unit"], strict=True)]
+        for name in ("base", "head")
+    }
+    return drawn.assign(**numbers).drop(columns="unit")
+
+
 def verdict_line(made: Comparison) -> str:
     """One line: the verdict, and how many rows are what."""
     counts = {verdict: sum(f.verdict == verdict for f in made.findings) for verdict in VERDICTS}
@@ -108,10 +124,10 @@ def to_markdown(made: Comparison) -> str:
     reasons = [f for f in made.findings if f.verdict in ("wrong", "slower", "inconclusive")]
     if reasons:
         lines += ["", *dict.fromkeys(_reason(finding) for finding in reasons)]
-    machine = this_machine()
+    machine, numbers = this_machine(), _written(table(made)).drop(columns="reason")
     lines += [
         "", "<details><summary>All numbers</summary>", "", CAPTION, "",
-        *_page.to_markdown(table(made).drop(columns="reason"), "", "").splitlines()[4:], "", "</details>", "",
+        *_page.to_markdown(numbers, "", "").splitlines()[4:], "", "</details>", "",
         f"{machine.cpu}, {machine.cores} cores; {made.started_at}; {made.seconds:.0f} s.",
     ]  # fmt: skip
     if made.skipped:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import traceback
 from pathlib import Path
@@ -97,11 +96,8 @@ class Worker:
         return {"iterations": solution.steps, "converged": bool(solution.converged.all())}
 
     def usage(self) -> dict[str, Any]:
-        """How far the process grew since before the matrix was prepared, in bytes; how often it lost its core."""
-        return {
-            "memory": peak() - self.before,
-            "switches": resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
-        }
+        """How far the process grew since before the matrix was prepared, in bytes."""
+        return {"memory": peak() - self.before}
 
 
 def peak() -> int:
