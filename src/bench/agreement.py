@@ -17,7 +17,7 @@ import pandas as pd
 
 from bench import tables
 from bench.errors import BenchError
-from bench.statistics import Interval, agree, by_process, paired_ratio_interval, ratio_interval
+from bench.statistics import Interval, agree, by_process, paired_ratio_interval
 from bench.tables import _cells, _page
 from bench.tables import paired as pairs
 
@@ -73,7 +73,7 @@ def _of_sessions(frame: pd.DataFrame, experiment: str) -> Iterator[tuple[tuple[A
         for a, b in itertools.combinations(of.to_dict("records"), 2):
             why = [str(side["contaminated"]) for side in (a, b) if not pd.isna(side["contaminated"])]
             key = *place, a["kernel"], a["target"], b["kernel"], b["target"]
-            yield key, (ratio_interval(b["times"], a["times"]), "; ".join(dict.fromkeys(why)))
+            yield key, (_cells.session_ratio(b, a), "; ".join(dict.fromkeys(why)))
 
 
 def _of_rounds(frame: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], tuple[Interval, str]]]:

@@ -149,6 +149,17 @@ def ratio_interval(a: Repeats, b: Repeats, *, level: float = 0.95) -> Interval:
     return Interval(value, *_bounds(_draws(a, 1) / _draws(b, 2), level))
 
 
+def widened(interval: Interval, sd: float) -> Interval:
+    """The 95 % interval of a positive number when its logarithm has a further, independent error of this standard
+    deviation, which the repeats that the interval is from had in common."""
+    more = 1.96 * sd
+    low, high = (
+        interval.value * math.exp(sign * math.hypot(math.log(bound / interval.value), more))
+        for sign, bound in ((-1, interval.low), (1, interval.high))
+    )
+    return Interval(interval.value, low, high)
+
+
 def paired_ratio_interval(a: Repeats, b: Repeats, *, level: float = 0.95) -> Interval:
     """The typical a / b of pairs taken under the same circumstances: exp of the median of log(a) − log(b).
 

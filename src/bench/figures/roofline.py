@@ -118,14 +118,13 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
 
 def _narrower(at: Axes, cells: pd.DataFrame, peaks: pd.DataFrame, right: float) -> None:
     """The FMA peak of each instruction set that is a tenth or more below the next wider one drawn."""
-    last = cells[["fma_peak", "fma"]].max().max()
-    for peak in peaks.sort_values("value", ascending=False).itertuples():
-        if peak.value < 0.9 * last:  # type: ignore[operator]
-            last = peak.value
-            height = last / 1e9  # type: ignore[operator]
-            at.plot([right / 3, right * 2], [height, height], color=style.GREY, lw=0.5, zorder=1)
+    last = float(cells[["fma_peak", "fma"]].max().max())
+    for peak in peaks.sort_values("value", ascending=False).to_dict("records"):
+        if peak["value"] < 0.9 * last:
+            last = peak["value"]
+            at.plot([right / 3, right * 2], [last / 1e9, last / 1e9], color=style.GREY, lw=0.5, zorder=1)
             at.annotate(
-                str(peak.target), (right * 2, height), (-2, 1), textcoords="offset points", ha="right", va="bottom",
+                peak["target"], (right * 2, last / 1e9), (-2, 1), textcoords="offset points", ha="right", va="bottom",
                 fontsize=7, color=style.GREY,
             )  # fmt: skip
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.statistics import NOTHING, Interval, by_process, median_interval, ratio_interval
+from bench.statistics import NOTHING, Interval, by_process, median_interval, ratio_interval, widened
 
 PLACE = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CELL = [*PLACE, "direction", "k"]
+FEWEST_SESSIONS = 5  # whose standard deviation is worth having
 COMPARABLE = ["dataset", "n", "m", "threads", "direction", "k"]  # what two cells share to be compared
 
 
@@ -63,7 +64,8 @@ def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
 
     Columns: case, CELL, times (a list of the repeats of each process), repeats, time (median, with _low and _high),
     time_min, rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN
-    without), bytes_read (what a product streams of the stored matrix), contaminated (why, or missing).
+    without), drift (see there), bytes_read (what a product streams of the stored matrix), contaminated (why, or
+    missing).
     """
     rows = ok(frame, experiment)
     timed = rows[rows["metric"] == "product_time"]
@@ -76,7 +78,19 @@ def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     )
     for metric in ("fma_peak", "read_peak", "bytes_read"):
         drawn[metric] = drawn["case"].map(session_median(rows, metric)).astype(float)
+    drawn["drift"] = drawn["threads"].map(drift(rows)).fillna(0.0).astype(float)
     return drawn
+
+
+def drift(rows: pd.DataFrame) -> dict[int, float]:
+    """{threads: how much the machine differed from session to session}: the standard deviation of the logarithm of a
+    session's FMA peak or of its read bandwidth, the larger of the two. That of fewer than FEWEST_SESSIONS is not
+    known and left out."""
+    limits = rows[rows["metric"].isin(["fma_peak", "read_peak"])]
+    session = limits.groupby(["metric", "dtype", "threads", "case"])["value"].median().map(np.log)
+    groups = session.groupby(["metric", "dtype", "threads"])
+    spread = groups.std()[groups.size() >= FEWEST_SESSIONS]
+    return spread.groupby("threads").max().to_dict()
 
 
 def fastest(drawn: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -107,8 +121,16 @@ def speed_up(drawn: pd.DataFrame, baseline: pd.DataFrame, on: Sequence[str] = CO
         elif base["case"] == row["case"]:
             found.append(Interval(1.0, np.nan, np.nan))
         else:
-            found.append(ratio_interval(base["times"], row["times"]))
+            found.append(session_ratio(base, row))
     return found
+
+
+def session_ratio(base: dict[Any, Any], row: dict[Any, Any]) -> Interval:
+    """Time of one cell over that of another. The repeats of a single process know nothing of how much the machine
+    differed between the two sessions: their interval is widened by the drift. Several processes show it themselves.
+    """
+    alone = [cell["drift"] for cell in (base, row) if len(cell["times"]) == 1]
+    return widened(ratio_interval(base["times"], row["times"]), float(np.linalg.norm(alone)))
 
 
 def _key(row: dict[Any, Any], on: Sequence[str]) -> tuple[Any, ...]:
