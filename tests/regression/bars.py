@@ -1,4 +1,4 @@
-"""The bars of the regression gate, measured: python tests/regression/bars.py [--compare 20] [--tries 5].
+"""The bars of the regression gate, measured: python tests/regression/bars.py [--compare 20] [--bars 1234].
 
 1. Comparisons of a revision with itself, two busy processes beside them: none may say `slower`.
 2. 5 % more instructions in an inner loop, in each native kernel: the counts catch each.
@@ -121,6 +121,7 @@ def main() -> int:
     options.add_argument("--compare", type=int, default=20, help="comparisons of identical builds")
     options.add_argument("--kernels", default="auto,decompress,dense_blas", help="that these compare")
     options.add_argument("--bars", default="1234", help="which of the bars")
+    options.add_argument("--loads", default="0,2", help="busy processes beside the slowdowns that are timed")
     given = options.parse_args()
     held = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -131,7 +132,7 @@ def main() -> int:
         if "2" in given.bars:
             held.append(five_percent(Path(scratch)))
         if "3" in given.bars:
-            held += [half_again(Path(scratch), load) for load in (0, 2)]
+            held += [half_again(Path(scratch), int(load)) for load in given.loads.split(",")]
         if "1" in given.bars:
             held.append(identical(tree, commit, given.compare, tuple(given.kernels.split(","))))
     print("all bars hold" if all(held) else "NOT ALL BARS HOLD")
