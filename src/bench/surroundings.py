@@ -19,9 +19,10 @@ from bench.machine import usable_cpus
 from bench.measure import CLOCK, Clock
 from bench.record import Document
 
-# Above these a session is contaminated. Measured on 2 virtual cores of a Zen 4 (docs/timing.md): alone, 0 to 2 % of
-# the cores went to others, a one-thread session had 0.98 to 1.00 s of CPU time a second and 0 to 20 involuntary
-# switches; with one busy process beside it 45 to 52 %, with two 0.5 to 0.7 s and 100 to 300 switches.
+# Above these a session is contaminated. Measured on 2 virtual cores of a Zen 4: 58 one-thread sessions of two runs
+# alone on the machine had 0.97 s (median; 0.84 to 1.00) of CPU time per second of their timed calls, 3 of them
+# less than 0.90; 8 sessions with ten busy processes beside them 0.05 to 0.72 s, 19 to 262 involuntary switches a
+# second, 63 to 97 % of the cores taken by others, and pressure on the CPU in 91 to 100 % of the time.
 OTHERS_SHARE = 0.10  # of the usable cores, taken by other processes: memory bandwidth and clock are shared
 STEAL_SHARE = 0.02  # of the usable cores, taken by the hypervisor: a virtual machine beside this one is busy
 SWITCHES = 50.0  # involuntary, per second and thread: the scheduler's slice is 3 to 4 ms where a core is shared

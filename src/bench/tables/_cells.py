@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from bench.statistics import NOTHING, Interval, by_process, median_interval, ratio_interval, widened
 
 PLACE = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CELL = [*PLACE, "direction", "k"]
-FEWEST_SESSIONS = 5  # whose standard deviation is worth having
+FEWEST_SESSIONS = 4  # whose standard deviation is worth having
 COMPARABLE = ["dataset", "n", "m", "threads", "direction", "k"]  # what two cells share to be compared
 
 
@@ -84,13 +85,14 @@ def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
 
 def drift(rows: pd.DataFrame) -> dict[int, float]:
     """{threads: how much the machine differed from session to session}: the standard deviation of the logarithm of a
-    session's FMA peak or of its read bandwidth, the larger of the two. That of fewer than FEWEST_SESSIONS is not
-    known and left out."""
+    session's FMA peak or of its read bandwidth, the larger of the two, raised as Student's t is above the normal law
+    with so many sessions. That of fewer than FEWEST_SESSIONS is not known and left out."""
     limits = rows[rows["metric"].isin(["fma_peak", "read_peak"])]
     session = limits.groupby(["metric", "dtype", "threads", "case"])["value"].median().map(np.log)
     groups = session.groupby(["metric", "dtype", "threads"])
-    spread = groups.std()[groups.size() >= FEWEST_SESSIONS]
-    return spread.groupby("threads").max().to_dict()
+    sizes = groups.size()
+    spread = (groups.std() * student.ppf(0.975, sizes - 1) / 1.96)[sizes >= FEWEST_SESSIONS]
+    return spread.groupby("threads").max().to_dict()  # type: ignore[return-value]
 
 
 def fastest(drawn: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per pair, data set, dtype, threads, direction and k. Rates in G/s."""
     peaks = _cells.session_median(_cells.ok(frame, "paired"), "fma_peak")
     groups = rounds(frame).groupby([*PAIR, *PARTNER])
-    sides = groups[["kernel", "target"]].first().reset_index()
+    sides = groups[["kernel", "target"]].first().reset_index()[[*PAIR, "kernel", "target", *PARTNER]]
     drawn = sides.drop(columns="case").rename(
         columns={"kernel_against": "against", "target_against": "against_target"}
     )
