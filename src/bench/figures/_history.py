@@ -84,7 +84,8 @@ def _panel(at: Axes, cells: pd.DataFrame, steps: pd.DataFrame) -> None:
         at.axvline(x, color=style.GREY, lw=0.8, ls=":", zorder=0)
         at.annotate(what, (x, 1), (2, -1), xycoords=at.get_xaxis_transform(), textcoords="offset points", va="top",
                     fontsize=7, color=style.GREY, bbox=BEHIND)  # fmt: skip
-    style.log_axis(at, "y", cells["rate"] / 1e9, pad=1.5)
+    drawn = cells[["rate", "rate_low", "rate_high"]].to_numpy(dtype=float).ravel() / 1e9
+    style.log_axis(at, "y", drawn, pad=1.3)
 
 
 def _breaks(cells: pd.DataFrame) -> list[tuple[float, str]]:
