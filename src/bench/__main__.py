@@ -124,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
     path(at, "--documents", help="file with the documents' paths, one a line")
     path(at, "--out", help="parquet file to write")
 
+    _history(verb(history, "the measurements of many commits: a store, its figures, its steps"))
+
     at = verb(table, "write one table as CSV, HTML and Markdown")
     at.add_argument("name", help="module in bench.tables")
     path(at, "--measurements", help="parquet file of `bench collect`")
@@ -160,6 +162,29 @@ def parser() -> argparse.ArgumentParser:
     at.add_argument("runs", type=Path, nargs=2, help="two parquet files of `bench collect`", metavar="PATH")
     path(at, "--out", default=None, help="folder for the table of all ratios (CSV, HTML, Markdown)")
     return top
+
+
+def _history(at: argparse.ArgumentParser) -> None:
+    """The actions of `history`, all on one store."""
+    actions = at.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=summary, description=summary)
+        made.add_argument("--store", type=Path, required=True, metavar="PATH", help="folder of the store")
+        if name != "add":
+            made.add_argument("--machine", nargs="+", default=None, metavar="CLASS", help="only this machine class")
+            made.add_argument(
+                "--repository", type=Path, default=None, metavar="PATH", help="git checkout that orders the commits"
+            )
+        return made
+
+    made = action("add", "append a run's measurements, once")
+    made.add_argument("measurements", type=Path, help="parquet file of `bench collect`")
+    action("list", "the runs of each machine class, in order")
+    made = action("figure", "rates over commits as SVG, PDF and PNG, a folder per machine class")
+    made.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder to write to")
+    made = action("steps", "print where a kernel became faster or slower and stayed so")
+    made.add_argument("--out", type=Path, default=None, metavar="PATH", help="also write CSV, HTML and Markdown here")
 
 
 def _dataset(at: argparse.ArgumentParser) -> None:
@@ -374,6 +399,26 @@ def collect(options: argparse.Namespace) -> None:
     except OSError as error:
         raise BenchError(f"{options.documents}: cannot be read ({error.strerror}); it lists the documents") from None
     collecting.write(collecting.collect(paths), options.out)
+
+
+def history(options: argparse.Namespace) -> None:
+    """Keep the measurements of many commits in one store of parquet files, a part per machine class; list them,
+    draw each kernel's rate over the commits, find the steps. Machine classes are never compared."""
+    from bench import history as store
+
+    if options.action == "add":
+        print(store.add(options.measurements, options.store))
+        return
+    frame, order = store.in_order(store.read(options.store, options.machine), options.repository)
+    if options.action == "list":
+        print("\n".join([*store.runs(frame), f"Commits are {order}; * had changes that were not committed."]))
+        return
+    from bench import history_report
+
+    parts = [frame] if options.machine else [rows for _, rows in frame.groupby("machine_class")]
+    for rows in parts:
+        made = history_report.figures if options.action == "figure" else history_report.steps
+        print(made(rows, order, options.out))
 
 
 def table(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic_documents import measurements
 
-from bench import figures, tables
+from bench import figures, kernels, tables
 from bench.errors import BenchError
 from bench.figures import style
 
@@ -200,6 +200,7 @@ def test_figures_stay_on_the_page_with_four_data_sets_and_six_kernels(tmp_path, 
 def test_kernels_have_distinct_looks_and_new_ones_keep_theirs():
     looks = [style.look(name) for name in style.LOOKS]
     assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == len(looks)
+    assert len({style.look(name) for name in kernels.names()}) == len(kernels.names())
     assert style.look("lut_5") == style.look("lut_5")
     assert style.look("lut_5").colour not in {look.colour for look in looks}
     assert style.look("lut_5").marker not in {look.marker for look in looks}

@@ -53,9 +53,12 @@ LOOKS = {
     "five_codes": Look("#D55E00", "^"),
     "numba_unpack": Look("#009E73", "D"),
     "gpu_2bit": Look("#CC79A7", "P"),
+    "auto": Look("#E69F00", "v"),
+    "lut5": Look("#56B4E9", "X"),
+    "slices": Look("#7A3E9D", "*"),
 }
-FREE_COLOURS = ("#E69F00", "#56B4E9", "#8C6D1F", "#7A3E9D", "#5B5B5B")
-FREE_MARKERS = ("v", "X", "<", ">", "*", "p", "h")
+FREE_COLOURS = ("#8C6D1F", "#5B5B5B", "#A6CE39", "#6B2D0B", "#00C2A8")
+FREE_MARKERS = ("<", ">", "p", "h", "d", "H", "8")
 DIRECTIONS = {"matmul": "Z V", "rmatmul": "Z′U"}
 DTYPES = {"f8": "float64", "f4": "float32"}
 

@@ -124,6 +124,15 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "faster_share": ("first faster", _percent),
     "centred_cost": ("centring costs (%)", _number),
     "imputed_cost": ("with imputation (%)", _number),
+    "rate_before": ("rate before (G/s)", _number),
+    "rate_after": ("rate after (G/s)", _number),
+    "change": ("change (%)", _number),
+    "noise": ("noise", _percent),
+    "commit": ("commit", _plain),
+    "previous": ("previous commit", _plain),
+    "commits_before": ("commits before", _count),
+    "commits_after": ("commits after", _count),
+    "beside": ("changed with it", _plain),
     "repeats": ("repeats", _count),
     "pairs": ("pairs", _count),
     "bytes_held": ("held (MB)", _megabytes),
@@ -164,7 +173,8 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 LONG = {"reason", "note", "text"}
 MOST_REASONS = 8  # in the footnote
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
-        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees",
+        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
+        "previous", "beside",
         "claim", "wanted", "unit", "verdict", "expected", "cell"}  # fmt: skip
 
 
