@@ -1,5 +1,7 @@
 # make                    the environment, the main job, and where its report is
 # make CONFIG=FILE        the same with FILE laid over the default configuration
+# make claims             what README and docs state against what this machine measures; measures what is missing
+# make claims ONLY=NAME   one claim
 # make test               all tests, linters and type checks
 # make test-environment   what these need, installed; then, for example, .venv/bin/python -m pytest tests/unit
 # Everything installed goes to .venv, everything computed to results/.
@@ -19,7 +21,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile $(PROFILE) $(CONF
 # Every job is a Python process: without bytecode of this package each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run report test lint environment test-environment lock clean help
+.PHONY: run report claims test lint environment test-environment lock clean help
 .DEFAULT_GOAL := run
 
 # Where the chosen configuration puts its results. A faulty one ends here, with a sentence.
@@ -50,6 +52,13 @@ run: environment
 
 report: environment
 	@$(find_results); $(draw_report)
+
+only = $(if $(ONLY),--only $(ONLY))
+# The configurations that the claims need and whose measurements are not there, then the verdicts.
+claims: environment
+	@missing="$$($(BIN)/python -m bench claims --missing $(only))" || exit 1; status=0; \
+	for file in $$missing; do $(MAKE) run CONFIG=$$file || status=$$?; done; \
+	$(BIN)/python -m bench claims --out results/claims $(only) || status=$$?; exit $$status
 
 help:
 	@sed -n '/^#/!q;s/^# //p' $(MAKEFILE_LIST)
@@ -99,4 +108,4 @@ lock:
 	  --no-annotate --no-header -o envs/build.txt
 
 clean:
-	rm -rf results/main results/smoke results/real .snakemake
+	rm -rf results/main results/smoke results/real results/claims .snakemake

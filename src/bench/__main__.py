@@ -22,16 +22,16 @@ for looking at one stage, for debugging, and for trying a kernel:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input."""
+    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input. A verb that judges has its own."""
     options = parser().parse_args(arguments)
     try:
-        options.call(options)
+        return options.call(options) or 0
     except BenchError as error:
         print(f"bench {options.verb}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
-    return 0
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,6 +132,15 @@ def parser() -> argparse.ArgumentParser:
     at.add_argument("name", help="module in bench.figures")
     path(at, "--measurements", help="parquet file of `bench collect`")
     path(at, "--out", help="folder to write to")
+
+    at = verb(claims, "hold what README and docs state against the measurements")
+    path(at, "--claims", default=Path("config/claims.yaml"), help="file of claims (default: config/claims.yaml)")
+    path(at, "--measurements", nargs="*", default=None, help="parquet files (default: of the runs that claims name)")
+    at.add_argument("--only", nargs="*", metavar="CLAIM", help="only these claims")
+    at.add_argument("--json", action="store_true", help="print JSON, with every cell")
+    path(at, "--out", default=None, help="also write claims.csv, .html, .md, .svg, .pdf and .png here")
+    at.add_argument("--missing", action="store_true", help="print the configurations that have to be run first")
+    at.add_argument("--fill", action="store_true", help="write docs/measured.yaml, README and docs from it")
 
     at = verb(summary, "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
@@ -364,6 +373,35 @@ def figure(options: argparse.Namespace) -> None:
     from bench import figures
 
     figures.write(options.name, collecting.read(options.measurements), options.out)
+
+
+def claims(options: argparse.Namespace) -> int:
+    """Print for every claim of config/claims.yaml what is wanted, what was measured here, and whether it holds.
+
+    Exit status: 0 all hold or are expected not to, 1 one does not hold, 3 one is inconclusive or not measured."""
+    from bench.claims import pages, spec, verdict
+
+    known = spec.read(options.claims)
+    chosen = verdict.chosen(known, options.only)
+    if options.missing:
+        print("\n".join(verdict.missing(known.model_copy(update={"claims": chosen}))))
+        return 0
+    if options.measurements:
+        measured, unreadable = verdict.given_tables(known, options.measurements), []
+    else:
+        measured, unreadable = verdict.own_tables(known)
+    for fault in unreadable:
+        print(f"bench claims: left out: {fault}", file=sys.stderr)
+    findings = verdict.judge_all(chosen, measured)
+    if options.fill:
+        recorded = pages.record(known, findings, measured, pages.read())
+        pages.write(recorded)
+        print("\n".join(["filled from docs/measured.yaml:", *map(str, pages.fill_all(recorded, known))]))
+        return 0
+    if options.out:
+        verdict.write(findings, options.out)
+    print(json.dumps(verdict.to_json(findings), indent=1) if options.json else verdict.to_text(findings))
+    return verdict.status(findings)
 
 
 def summary(options: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ LIMITS = Native(
 MISSING = Native(
     source="kernels/_missing/missing.cc",
     targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2), "avx512": ("-O3", *kernels.AVX512)},
+    shares=("isa.h",),
 )
 GRAM = Native(
     source="kernels/_gram/gram.cc",
@@ -38,9 +39,11 @@ GRAM = Native(
         "avx2": ("-O3", "-mavx2"),
         "avx512": ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi", "-mprefer-vector-width=512"),
     },
+    shares=("isa.h",),
 )
+PEDIGREE = Native(source="kernels/_pedigree/pedigree.cc", targets={"scalar": ("-O3",)}, shares=("isa.h",))
 # Libraries that are no kernels; their sources lie below the package.
-OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM}
+OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE}
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def declared(name: str) -> tuple[Native, Path]:
 def sources(name: str) -> list[str]:
     """The files that the library of kernel `name`, or one of OTHERS, is compiled from."""
     if name in OTHERS:
-        return [str(PACKAGE / OTHERS[name].source)]
-    return [*kernels.sources(name), str(kernels.ABI)]
+        return [str(PACKAGE / OTHERS[name].source), *(str(kernels.HERE / header) for header in OTHERS[name].shares)]
+    return [*kernels.sources(name), *map(str, kernels.HEADERS)]
 
 
 def build(name: str, target: str, folder: Path, *, compiler: str = "g++", flags: tuple[str, ...] = ()) -> Build:
@@ -142,14 +145,17 @@ def installed(name: str, target: str | None = None, *, compiler: str = "g++") ->
     if target is None:
         flags = this_machine().cpu_flags
         target = [t for t in native.targets if all(f in flags for f in native.cpu_flags(t))][-1]
-    what = (sha256_of(sources(name)), compiler, compiler_version(compiler), *native.targets[target])
+    what = (sha256_of(sources(name)), compiler, compiler_version(compiler), *ALWAYS, *native.targets[target])
     folder = cache_folder() / f"{name}-{target}-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}"
     if (description := folder / "build.json").exists():
         return Build.read(description)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{folder}: cannot be made ({error.strerror}); name another in BENCH_CACHE") from None
     made = build(name, target, folder, compiler=compiler)
     if made.status != "ok":
-        description.unlink()  # another day there may be a compiler
+        description.unlink(missing_ok=True)  # another day there may be a compiler
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes as ct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from bench.genotypes.bim_fam import read_bim, read_fam
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
 from bench.machine import memory_available, this_machine
-from bench.relationships.genomic import RELATIONSHIPS, Centred
+from bench.relationships.genomic import RELATIONSHIPS, Centred, dense_grm, dense_grm_bytes
+from bench.relationships.gram import Dtype, gram
 from bench.relationships.missing import missing_calls
+from bench.shared_library import INT, SIZE, load
 from bench.solvers.operator import Operator, Swapped
 
 K = 32  # columns that a matrix's memory is planned with
@@ -42,7 +45,7 @@ def best(n: int, m: int, k: int = 10, *, threads: int | None = None, dtype: str 
     compiler the numba kernel. `auto` chooses its scheme at each product, from k, the values' type and the build
     (kernels/auto/auto.cc), and its block sizes from n, m, k, the threads and the second-level cache.
     """
-    problem = Problem(n, m, k, dtype, threads or this_machine().cores)
+    problem = Problem(n, m, k, dtype, this_machine().cores if threads is None else threads)
     made = installed("auto")
     if made.library is None:
         name, target = FALLBACK
@@ -53,11 +56,16 @@ def best(n: int, m: int, k: int = 10, *, threads: int | None = None, dtype: str 
 
 
 def _scheme(library: Path) -> Callable[[Problem, bool], str]:
-    import ctypes as ct
-
-    function = ct.CDLL(str(library)).auto_scheme
-    function.restype, function.argtypes = ct.c_char_p, [ct.c_size_t, ct.c_int, ct.c_int]
+    signatures = {"auto_scheme": (ct.c_char_p, [SIZE, INT, INT])}
+    function = load(library, "kernel", signatures, prefix="gmk", build="bench build auto").auto_scheme
     return lambda problem, transposed: function(problem.k, problem.itemsize, transposed).decode()
+
+
+def _real(X: np.ndarray) -> np.ndarray:
+    """X; BenchError if it is complex, where a cast to the matrix's dtype would lose half of it."""
+    if np.iscomplexobj(X):
+        raise BenchError(f"real numbers were needed, found {X.dtype}; multiply X.real and X.imag one after the other")
+    return X
 
 
 class _Real(LinearOperator):
@@ -66,16 +74,16 @@ class _Real(LinearOperator):
     products: Operator
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self.products.matmul(X)
+        return self.products.matmul(_real(X))
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return self.products.rmatmul(X)
+        return self.products.rmatmul(_real(X))
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
-        return self.products.matmul(x.reshape(-1, 1))
+        return self._matmat(x.reshape(-1, 1))
 
     def _rmatvec(self, x: np.ndarray) -> np.ndarray:
-        return self.products.rmatmul(x.reshape(-1, 1))
+        return self._rmatmat(x.reshape(-1, 1))
 
     def _adjoint(self) -> Any:
         return _Transposed(self)
@@ -96,7 +104,8 @@ class GenotypeMatrix(_Real):
     """Z (n, m): dosages 0, 1, 2 of each SNP's counted allele (the second of the .bim), a missing call 0.
 
     `Z @ L` multiplies (m,) or (m, k), `Z.T @ R` (n,) or (n, k); results are of the matrix's dtype. Memory: one
-    copy at 2 bits a genotype, and at most 3.5 MB a thread.
+    copy at 2 bits a genotype, and during a product at most 3.5 MB a thread or, for one or two columns, 6 bytes for
+    each number that is multiplied and 160 KB a thread.
     """
 
     def __init__(
@@ -111,9 +120,10 @@ class GenotypeMatrix(_Real):
     ):
         """kernel: any of `bench kernels`; threads: None takes all cores that this process may use.
 
-        BenchError: no such kernel, too little memory (said before it is taken), too many threads, no build.
+        BenchError: no such kernel, too little memory (said before it is taken), no build, no thread or more
+        threads than cores.
         """
-        threads = threads or this_machine().cores
+        threads = this_machine().cores if threads is None else threads
         super().__init__(np.dtype(dtype), packed.shape)
         self.packed, self.threads = packed, threads
         self.individuals, self.snps = individuals, snps
@@ -151,10 +161,24 @@ class GenotypeMatrix(_Real):
         return cls(PackedGenotypes.from_dosages(dosages.astype(np.int8)), **options)
 
     def centred(self, relationship: str = "vanraden1") -> CentredMatrix:
-        """W (n, m): centred, for "standardised" scaled, missing calls imputed by their SNP's mean."""
+        """W (n, m): centred, for "standardised" scaled, missing calls imputed by their SNP's mean.
+
+        BenchError: no such relationship, no SNP that varies, too little memory for the lists of missing calls.
+        """
         if relationship not in RELATIONSHIPS:
             raise BenchError(f"there is no relationship {relationship!r}; there are {', '.join(RELATIONSHIPS)}")
         return CentredMatrix(self, relationship)
+
+    def gram(self, *, dtype: Dtype = "i4", out: Path | None = None) -> np.ndarray:
+        """X X', (n, n), of the dosages, exact in integers; a missing call counts 0.
+
+        out: .npy file for a matrix that is larger than the memory; the result is then a read-only map of it.
+        BenchError: too little memory (said before it is taken) or disk, no C++ compiler.
+        """
+        made = installed("gram")
+        if made.library is None:
+            raise BenchError(f"gram: {made.reason}")
+        return gram(self.packed, library=made.library, threads=self.threads, dtype=dtype, out=out)
 
     def close(self) -> None:
         """Give the memory back; products are a ValueError from then on."""
@@ -170,9 +194,23 @@ class CentredMatrix(_Real):
     def __init__(self, Z: GenotypeMatrix, relationship: str):
         super().__init__(np.dtype("f8"), Z.shape)
         coding = RELATIONSHIPS[relationship](Z.packed)
-        missing = missing_calls(Z.packed, threads=Z.threads, library=installed("missing").library)
+        try:
+            missing = missing_calls(Z.packed, threads=Z.threads, library=installed("missing").library)
+        except MemoryError as error:
+            raise BenchError(str(error)) from None
         self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
         self.products = Centred(Z.products, coding, missing)
+        self._packed, self._coding, self._threads = Z.packed, coding, Z.threads
+
+    def gram(self) -> np.ndarray:
+        """G = W W'/divisor, (n, n) float64. BenchError: too little memory, said before it is taken."""
+        need, free = dense_grm_bytes(self.shape[0]), memory_available()
+        if need > free:
+            raise BenchError(
+                f"gram: the relationships of {self.shape[0]} individuals need {need / 1e9:.3g} GB of memory, "
+                f"{free / 1e9:.3g} GB can be used"
+            )
+        return dense_grm(self._packed, self._coding, library=installed("gram").library, threads=self._threads)
 
 
 def _executable(kernel: str) -> tuple[str, str, Path | None]:

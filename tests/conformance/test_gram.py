@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as arrays
 from bench.build import GRAM, build, sources
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
+from bench.kernels import HERE
 from bench.machine import best_target, runnable
 from bench.relationships import gram as module
 from bench.relationships.gram import gram, gram_bytes
@@ -98,7 +99,7 @@ def test_rows_wider_than_their_codes_and_codes_past_the_end_never_count(library)
     codes = PackedGenotypes.from_dosages(dosages).codes
     wide = np.full((90, 40), 255, np.uint8)
     wide[:, :17] = codes | np.array([0] * 16 + [0xF0], np.uint8)
-    for given_codes in (wide, np.asfortranarray(wide), wide[:, :17], np.repeat(wide, 2, axis=0)[::2]):
+    for given_codes in (wide, np.asfortranarray(wide), wide[:, :17], np.repeat(wide, 2, axis=0)[::2], wide[::-1]):
         np.testing.assert_array_equal(gram(PackedGenotypes(given_codes, 66), library=library), exact(dosages))
 
 
@@ -146,8 +147,8 @@ def test_an_interruption_between_tiles_leaves_no_file(best, tmp_path, monkeypatc
                 raise KeyboardInterrupt
             return self.lib.gram_tile(*arguments)
 
-    bind = module._bind
-    monkeypatch.setattr(module, "_bind", lambda library: Interrupted(bind(library)))
+    load = module.load
+    monkeypatch.setattr(module, "load", lambda *given, **named: Interrupted(load(*given, **named)))
     with pytest.raises(KeyboardInterrupt):
         gram(PackedGenotypes.from_dosages(draw(301, 77)), library=best, out=tmp_path / "g.npy")
     assert not list(tmp_path.iterdir())
@@ -226,6 +227,10 @@ def test_bad_input_is_a_sentence(best, tmp_path, monkeypatch):
     packed = PackedGenotypes.from_dosages(draw(5, 9))
     with pytest.raises(BenchError, match="asked for 0 threads, at least 1 is needed"):
         gram(packed, library=best, threads=0)
+    with pytest.raises(BenchError, match="f4 does not hold every product exactly; i4, i8, f8 do"):
+        gram(packed, library=best, dtype="f4")  # type: ignore[arg-type]
+    with pytest.raises(BenchError, match=r"of memory, 0 GB can be used"):
+        gram(packed, library=best, memory=0)
     (tmp_path / "no.so").write_text("no library")
     for wrong in (tmp_path / "no.so", tmp_path / "absent.so"):
         with pytest.raises(BenchError, match=r"not a gram library \(.*\); build it with `bench build gram`"):
@@ -242,7 +247,7 @@ def test_a_library_for_another_processor_is_a_sentence(tmp_path):
     source = Path(sources("gram")[0]).read_text()
     head, _, rest = source.partition("int gram_runs(void) {")
     (tmp_path / "other.cc").write_text(head + "int gram_runs(void) { return 0;" + rest)
-    command = ["g++", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "other.cc", "-o", "other.so"]
+    command = ["g++", "-std=c++17", "-shared", "-fPIC", "-fopenmp", f"-I{HERE}", "other.cc", "-o", "other.so"]
     subprocess.run(command, cwd=tmp_path, check=True)
     with pytest.raises(BenchError, match="instructions that this processor lacks; build another target"):
         gram(PackedGenotypes.from_dosages(draw(5, 9)), library=tmp_path / "other.so")

@@ -150,15 +150,30 @@ class TestProducts:
         packed = random_packed(70, 4500)
         assert_exact(open_kernel(name, target, packed, dtype), unpack_by_hand(packed), 10, dtype)
 
-    def test_a_thread_more_or_less_changes_no_bit(self, open_kernel, name, target, dtype):
+    def test_products_are_exact_where_codes_of_five_take_their_fifth_from_another_panel(
+        self, open_kernel, name, target, dtype
+    ):
+        """lut5 regroups five panels of 256 individuals at once, and only from 2,048 SNPs on."""
+        for n, m in ((1025, 2049), (1279, 2055), (1280, 2048), (2561, 2050)):
+            packed = random_packed(n, m)
+            if declined(name, n):
+                continue
+            Z = np.maximum(packed.dosages(), 0).astype("i8")  # by hand is too slow here
+            assert_exact(open_kernel(name, target, packed, dtype), Z, 2, dtype)
+
+    @pytest.mark.parametrize(("n", "m"), [(1, 3), (3, 1), (1031, 517), (1290, 2060)])
+    def test_no_number_of_threads_changes_a_bit(self, open_kernel, name, target, dtype, n, m):
         if name in SPLITS_SUMS or "blas" in name:
             pytest.skip("its sums may be split by threads")
-        packed = random_packed(1031, 517)
-        rng = np.random.default_rng(2)
-        V, U = rng.standard_normal((517, 10)).astype(dtype), rng.standard_normal((1031, 10)).astype(dtype)
-        one, two = (open_kernel(name, target, packed, dtype, threads=t) for t in (1, 2))
-        np.testing.assert_array_equal(one.matmul(V), two.matmul(V))
-        np.testing.assert_array_equal(one.rmatmul(U), two.rmatmul(U))
+        packed, rng = random_packed(n, m), np.random.default_rng(2)
+        V, U = rng.standard_normal((m, 3)).astype(dtype), rng.standard_normal((n, 3)).astype(dtype)
+        one = open_kernel(name, target, packed, dtype)
+        # numba has as many threads as the machine has cores; the others take any number.
+        for threads in (2,) if name == "numba_unpack" else (2, 3, 7):
+            more = open_kernel(name, target, packed, dtype, threads=threads)
+            for k in (1, 3):  # auto takes another scheme for few columns
+                np.testing.assert_array_equal(one.matmul(V[:, :k]), more.matmul(V[:, :k]))
+                np.testing.assert_array_equal(one.rmatmul(U[:, :k]), more.rmatmul(U[:, :k]))
 
     def test_random_numbers_agree_with_numpy_to_rounding(self, open_kernel, name, target, dtype):
         packed = random_packed(611, 1213)
@@ -197,6 +212,18 @@ class TestInputs:
     def test_every_other_snp_can_be_taken_as_a_view(self, open_kernel, name, target):
         packed = PackedGenotypes(random_packed(77, 60).codes[::2], 77)
         assert_exact(open_kernel(name, target, packed), unpack_by_hand(packed), 5, "f8")
+
+    def test_codes_may_lie_in_any_order_in_memory(self, open_kernel, name, target):
+        codes = random_packed(77, 60).codes
+        for laid in (np.asfortranarray(codes), codes[::-1], np.repeat(codes, 2, axis=1)[:, ::2]):
+            packed = PackedGenotypes(laid, 77)
+            assert_exact(open_kernel(name, target, packed), unpack_by_hand(packed), 3, "f8")
+
+    def test_nothing_to_multiply_and_no_thread_are_refused(self, open_kernel, name, target):
+        for n, m, threads in ((0, 5, 1), (5, 0, 1), (5, 5, 0), (5, 5, -1)):
+            packed = PackedGenotypes(np.zeros((m, -(-n // 4)), np.uint8), n)
+            with pytest.raises(BenchError, match="at least one of each is needed"):
+                open_kernel(name, target, packed, threads=threads)
 
     def test_the_head_of_a_matrix_is_that_many_first_individuals(self, open_kernel, name, target):
         packed = random_packed(300, 21)
@@ -238,7 +265,7 @@ class TestInputs:
         np.testing.assert_array_equal(operator.matmul(np.ones((45, 3))), np.zeros((70, 3)))
         np.testing.assert_array_equal(operator.rmatmul(np.ones((70, 3))), np.zeros((45, 3)))
 
-    def test_inputs_may_be_strided_fortran_ordered_or_of_another_type(self, open_kernel, name, target):
+    def test_inputs_may_be_strided_fortran_ordered_misaligned_or_of_another_type(self, open_kernel, name, target):
         packed = random_packed(90, 61)
         operator, Z = open_kernel(name, target, packed), unpack_by_hand(packed)
         V = integers(122, 12, "f8")
@@ -246,6 +273,10 @@ class TestInputs:
             kept = given_V.copy()
             np.testing.assert_array_equal(operator.matmul(given_V), Z @ given_V.astype(int))
             np.testing.assert_array_equal(given_V, kept)
+        odd = np.empty(61 * 12 * 8 + 1, np.uint8)[1:].view("f8").reshape(61, 12)
+        odd[:] = V[:61]
+        assert not odd.flags.aligned
+        np.testing.assert_array_equal(operator.matmul(odd), Z @ V[:61].astype(int))
         U = np.asfortranarray(integers(90, 7, "f8"))
         np.testing.assert_array_equal(operator.rmatmul(U), Z.T @ U.astype(int))
 
@@ -402,8 +433,21 @@ def test_memory_taken_is_within_what_was_declared(library, name, target):
     # The codes were in memory before, as the page cache may hold them: they are declared, and not measured.
     declared = kernel.bytes_needed(problem) - problem.packed_bytes + problem.vector_bytes
     measured = int(done.stdout)
-    assert measured <= 1.1 * declared + 16e6
-    assert measured >= 0.5 * (kernel.bytes_needed(problem) - problem.packed_bytes) - 16e6
+    # Less than one more copy of the genotypes, 13.5 MB; interpreters and foreign libraries take what they take.
+    slack = 4e6 if kernel.native else 16e6
+    assert measured <= 1.1 * declared + slack
+    assert measured >= 0.5 * (kernel.bytes_needed(problem) - problem.packed_bytes) - slack
+
+
+@pytest.mark.parametrize("k", [1, 2, 10, 32, 100])
+@pytest.mark.parametrize(("n", "m"), [(10_240, 20_480), (6_005, 30_011), (102_000, 50_241), (3_100_000, 50_241)])
+@pytest.mark.parametrize("name", ["lut5", "slices", "auto"])
+def test_beside_one_packed_copy_a_kernel_takes_at_most_64_mb(name, n, m, k):
+    """The measured memory is held against this declaration above."""
+    problem = Problem(n=n, m=m, k=k, threads=4)
+    one_copy = m * 64 * -(-n // 256)
+    beside = kernels.load(name).bytes_needed(problem) - problem.packed_bytes - one_copy
+    assert 0 < beside <= 64e6
 
 
 @pytest.mark.parametrize(("name", "target"), CASES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from bench.build import MISSING, build
 from bench.genotypes.packed import PackedGenotypes
 from bench.machine import this_machine
+from bench.relationships import missing as module
 from bench.relationships.missing import missing_calls
 
 
@@ -50,9 +52,10 @@ def test_products_equal_those_of_the_dense_indicator(library, n, m, k, rate, thr
         return
     rng = np.random.default_rng(seed)
     X, U = rng.integers(-9, 10, (m, k)).astype("f8"), rng.integers(-9, 10, (n, k)).astype("f8")
-    out = np.ones((n, k))
-    calls.add_matmul(X, out)
-    np.testing.assert_array_equal(out, 1 + miss @ X)
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        out = np.ones((n, k))
+        calls.add_matmul(layout(X), out)
+        np.testing.assert_array_equal(out, 1 + miss @ X)
     np.testing.assert_array_equal(calls.rmatmul(U), miss.T @ U)
     np.testing.assert_array_equal(calls.rmatmul(np.asfortranarray(U)), miss.T @ U)
 
@@ -76,3 +79,22 @@ def test_native_products_equal_those_of_scipy_and_no_bit_depends_on_the_number_o
         again = products(missing_calls(packed, threads=threads, library=library))
         for found, wanted in zip(again, products(one), strict=True):
             np.testing.assert_array_equal(found, wanted)
+
+
+def test_sums_are_added_to_nothing_but_rows_of_doubles(library):
+    calls = missing_calls(drawn(30, 20, 0.3), library=library)
+    assert calls is not None
+    for out in (np.zeros((30, 4), order="F"), np.zeros((30, 4), "f4"), np.zeros((30, 8))[:, ::2]):
+        with pytest.raises(ValueError, match="a C-contiguous float64 array was needed"):
+            calls.add_matmul(np.ones((20, 4)), out)
+
+
+def test_listing_takes_less_memory_than_is_asked_for(monkeypatch):
+    packed = drawn(2000, 3000, 0.2)
+    calls = int(packed.code_counts()[:, 1].sum())
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 20)  # of decoded genotypes, which is not counted
+    tracemalloc.start()
+    missing_calls(packed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.5 * module.CALL_BYTES * calls < peak < module.CALL_BYTES * calls

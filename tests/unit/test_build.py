@@ -144,7 +144,7 @@ def test_every_native_library_compiles_without_a_warning_in_every_target(tmp_pat
 
 def test_sources_of_a_kernel_are_its_own_files_and_the_abi():
     found = {Path(f).name for f in sources("decompress")}
-    assert {"decompress.cc", "gmk.h", "__init__.py"} <= found
+    assert {"decompress.cc", "gmk.h", "isa.h", "__init__.py"} <= found
     assert not any("five_codes" in f for f in sources("decompress"))
 
 

@@ -14,6 +14,7 @@ from bench import build, matrix
 from bench.errors import BenchError
 from bench.genotypes.packed import CODE_OF_DOSAGE, write_bed
 from bench.kernels import GenotypeMatrix, best
+from bench.relationships import missing
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"
 N, M = 301, 127
@@ -87,6 +88,44 @@ def test_centred_is_the_mean_imputed_matrix(dosages, relationship):
     np.testing.assert_allclose(W.T @ U, dense.T @ U, atol=1e-11)
     np.testing.assert_allclose(W.T @ U[:, 0], dense.T @ U[:, 0], atol=1e-11)
     np.testing.assert_allclose(W.T.T @ V, dense @ V, atol=1e-11)
+    for layout in (np.asfortranarray, lambda X: np.repeat(X, 2, axis=0)[::2]):
+        np.testing.assert_allclose(W @ layout(V), dense @ V, atol=1e-11)
+        np.testing.assert_allclose(W.T @ layout(U), dense.T @ U, atol=1e-11)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_leaves_no_entry_of_a_centred_column_finite(dosages, special):
+    W = GenotypeMatrix.from_dosages(dosages).centred()
+    V, U = np.ones((M, 3)), np.ones((N, 3))
+    V[5, 1] = U[5, 1] = special
+    with np.errstate(invalid="ignore"):
+        for found in (W @ V, W.T @ U):
+            assert not np.isfinite(found[:, 1]).any()
+            assert np.isfinite(found[:, [0, 2]]).all()
+
+
+def test_complex_operands_are_refused(dosages):
+    Z = GenotypeMatrix.from_dosages(dosages)
+    for product in (Z.matmat, Z.matvec, Z.centred().matmat, Z.T.rmatmat):
+        with pytest.raises(BenchError, match="real numbers were needed, found complex128"):
+            product(np.ones((M, 1)) * 1j)
+
+
+@pytest.mark.parametrize("rate", [0, 0.03])
+def test_gram_of_a_matrix_and_of_the_centred_one(dosages, tmp_path, monkeypatch, rate):
+    dosages = dosages if rate else np.abs(dosages)
+    Z, dense = GenotypeMatrix.from_dosages(dosages), np.maximum(dosages, 0)
+    np.testing.assert_array_equal(Z.gram(), dense @ dense.T)
+    np.testing.assert_array_equal(Z.gram(dtype="f8", out=tmp_path / "g.npy"), dense @ dense.T)
+    W = Z.centred("standardised")
+    np.testing.assert_allclose(W.gram(), W @ (W.T @ np.eye(N)) / W.divisor, atol=1e-11)
+    monkeypatch.setattr(matrix, "memory_available", lambda: 1000)
+    with pytest.raises(BenchError, match=r"301 individuals need .* GB of memory, 1e-06 GB can be used"):
+        W.gram()
+    refused = replace(build.installed("gram"), library=None, reason="no C++ compiler 'g++' on this machine")
+    monkeypatch.setattr(matrix, "installed", lambda name: refused)
+    with pytest.raises(BenchError, match="gram: no C\\+\\+ compiler"):
+        Z.gram()
 
 
 def test_best_names_what_runs_and_why():
@@ -118,9 +157,16 @@ def test_a_library_is_compiled_once_and_kept(monkeypatch, tmp_path):
     assert build.installed("missing", "scalar") == made
     assert made.library.stat().st_mtime_ns == written
     assert build.installed("missing", "scalar", compiler="g++ -g").library != made.library
-    missing = build.installed("missing", "scalar", compiler="no-such-compiler")
-    assert missing.library is None
-    assert "no-such-compiler" in (missing.reason or "")
+    absent = build.installed("missing", "scalar", compiler="no-such-compiler")
+    assert absent.library is None
+    assert "no-such-compiler" in (absent.reason or "")
+
+
+def test_a_cache_that_cannot_be_made_is_a_sentence(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(BenchError, match=r"cannot be made \(.*\); name another in BENCH_CACHE"):
+        build.installed("missing", "scalar")
 
 
 def test_what_cannot_be_is_refused_with_a_sentence(herd, dosages, monkeypatch):
@@ -132,8 +178,15 @@ def test_what_cannot_be_is_refused_with_a_sentence(herd, dosages, monkeypatch):
         GenotypeMatrix.from_bed(herd, kernel="gpu_2bit")
     with pytest.raises(BenchError, match="asked for 9999 threads, this machine has"):
         GenotypeMatrix.from_bed(herd, threads=9999)
+    for none in (0, -1):
+        with pytest.raises(BenchError, match=f"and {none} threads; at least one of each is needed"):
+            GenotypeMatrix.from_bed(herd, threads=none)
     with pytest.raises(BenchError, match="f2 path"):
         GenotypeMatrix.from_bed(herd, dtype="f2")
+    with monkeypatch.context() as little:
+        little.setattr(missing, "memory_available", lambda: 1000)
+        with pytest.raises(BenchError, match=r"herd\.bed: to list \d+ missing calls needs .* GB of memory"):
+            GenotypeMatrix.from_bed(herd).centred()
     with pytest.raises(BenchError, match="there is no relationship 'yang'; there are vanraden1"):
         GenotypeMatrix.from_bed(herd).centred("yang")
     for wrong in (np.array([[3]]), np.array([0, 1]), np.empty((0, 3))):

@@ -30,6 +30,16 @@ def test_packing_and_unpacking_give_the_dosages_back(dosages):
     assert np.array_equal(packed.dosages(), dosages)
 
 
+@pytest.mark.parametrize(
+    "codes",
+    [np.zeros((5, 2), np.int64), np.zeros(6, np.uint8), np.zeros((5, 1), np.uint8)],
+    ids=["type", "1-d", "few"],
+)
+def test_an_array_that_cannot_be_codes_is_refused(codes):
+    with pytest.raises(BenchError, match=r"5 individuals need \(number of SNPs, at least 2\) bytes \(uint8\)"):
+        PackedGenotypes(codes, 5)
+
+
 @given(dosage_matrices, st.integers(0, 255))
 def test_counts_are_those_of_the_dosages_whatever_the_padding_holds(dosages, garbage):
     packed = pack_dosages(dosages)

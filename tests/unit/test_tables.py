@@ -44,6 +44,19 @@ def test_products_give_time_rate_and_shares_of_what_was_measured(frame):
     assert row["repeats"] == len(synthetic.WOBBLE)
 
 
+def test_limits_are_the_best_tries_in_one_row_for_each_target(frame):
+    drawn = tables.load("limits").draw(frame)
+    assert drawn["target"].unique().tolist() == list(synthetic.LIMITS)
+    row = at(drawn, target="avx2", threads=2)
+    assert row["fma_f8"] == pytest.approx(60)
+    assert row["fma_f4"] == pytest.approx(120)
+    assert row["int8"] == pytest.approx(480)
+    assert row["lookup8"] == pytest.approx(3)
+    assert row["lookup8_far"] == pytest.approx(1.5)
+    assert row["lookup4"] == pytest.approx(4)
+    assert (row["read"], row["copy"]) == pytest.approx((40, 30))
+
+
 def test_speed_ups_are_against_the_fastest_blas_and_the_fastest_decompress_of_the_dtype(frame):
     drawn = tables.load("products").draw(frame)
     # dense_blas: openblas 1/8 of the peak, mkl 0.15 (the baseline); decompress: avx512 0.6.

@@ -67,6 +67,9 @@ echo "python $*" >> calls
 case "$*" in
   "-m bench config "*) exec {shlex.quote(sys.executable)} "$@" ;;
   "-m bench summary "*) echo "the summary" ;;
+  "-m bench claims --missing --only fast") echo config/real.yaml ;;
+  "-m bench claims --missing"*) echo config/smoke.yaml; echo config/real.yaml ;;
+  "-m bench claims "*) echo "the verdicts"; exit 3 ;;
 esac
 """
 OTHER = '#!/bin/sh\necho "$(basename "$0") $*" >> calls\n'
@@ -153,10 +156,25 @@ def test_make_with_a_configuration_that_cannot_be_used_says_so_and_runs_nothing(
     assert not [call for call in calls if call.startswith("snakemake ")]
 
 
+def test_make_claims_runs_what_is_missing_then_gives_the_verdicts(make):
+    done, calls = make("make claims")
+    runs = [call for call in calls if call.startswith("snakemake ") and "--report" not in call]
+    assert [re.findall(r"config/\w+\.yaml", run) for run in runs] == [["config/smoke.yaml"], ["config/real.yaml"]]
+    assert calls[-1] == "python -m bench claims --out results/claims"
+    assert done.stdout.splitlines()[-1] == "the verdicts"
+    assert done.returncode == 2  # make's, of whatever the verdicts exit with
+
+
+def test_make_claims_can_be_about_one(make):
+    calls = make("make claims ONLY=fast")[1]
+    assert not [call for call in calls if "config/smoke.yaml" in call]
+    assert calls[-1] == "python -m bench claims --out results/claims --only fast"
+
+
 def test_make_help_names_every_command_of_a_user(make, tmp_path):
     (tmp_path / "calls").touch()
     said = make("make help")[0].stdout
-    for command in ("make ", "make CONFIG=FILE ", "make test ", "make test-environment "):
+    for command in ("make ", "make CONFIG=FILE ", "make claims ", "make test ", "make test-environment "):
         assert re.search(f"^{command}", said, re.MULTILINE)
 
 

@@ -409,11 +409,11 @@ def run_solve(case: Case, files: Files, reference: Path) -> Document:
         return doc.refuse(f"{case['dtype']} products cannot give EBVs to {EBV_TOLERANCE:.0e}")
     packed, records = data.packed(), _records(data, case["trait"])
     session, options = Session(doc, case, data, packed, records, CLOCK), SolveOptions(**case["options"])
+    library = installed("missing").library
     with measure.exclusive():
         try:
             operator = products.prepare(doc, case, packed, build)
             coding = session.timed("coding_time", "prepare", lambda: RELATIONSHIPS[case["relationship"]](packed))
-            library = installed("missing").library
             missing = session.timed(
                 "missing_time", "prepare", lambda: missing_calls(packed, threads=case["threads"], library=library)
             )

@@ -17,6 +17,7 @@ from bench.record import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
@@ -48,9 +49,13 @@ def write(name: str, frame: pd.DataFrame, folder: Path | str) -> None:
 
     The same measurements give the same bytes.
     """
+    save(load(name).draw(frame), name, folder)
+
+
+def save(figure: Figure, name: str, folder: Path | str) -> None:
+    """Write a figure as NAME.svg, NAME.pdf and NAME.png into `folder`."""
     from bench.figures import style
 
-    figure = load(name).draw(frame)
     with style.paper():
         for kind, metadata in NO_DATE.items():
             with atomic_path(Path(folder) / f"{name}.{kind}") as tmp:

@@ -35,12 +35,20 @@ CODE_COUNTS_OF_BYTE = np.stack(
 class PackedGenotypes:
     """Genotypes of n individuals at m SNPs as 2-bit codes.
 
-    codes: (m, ≥ ⌈n/4⌉) uint8, C-contiguous rows; codes past individual n−1 may hold anything.
+    codes: (m, ≥ ⌈n/4⌉) uint8; codes past individual n−1 may hold anything. BenchError: another array.
     """
 
     codes: np.ndarray
     n_samples: int
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        codes = self.codes
+        if codes.dtype != np.uint8 or codes.ndim != 2 or 4 * codes.shape[1] < self.n_samples:
+            raise BenchError(
+                f"{self.path or 'genotypes'}: codes are {codes.dtype} of shape {codes.shape}; {self.n_samples} "
+                f"individuals need (number of SNPs, at least {-(-self.n_samples // 4)}) bytes (uint8)"
+            )
 
     @classmethod
     def open(cls, bed: Path, *, n_samples: int, n_snps: int) -> PackedGenotypes:
@@ -67,6 +75,11 @@ class PackedGenotypes:
     def n_snps(self) -> int:
         return self.codes.shape[0]
 
+    def contiguous_rows(self) -> np.ndarray:
+        """`codes` as compiled code reads them, row after row, byte after byte: a copy only if they are not so."""
+        row, byte = self.codes.strides
+        return self.codes if row >= 0 and byte == 1 else np.ascontiguousarray(self.codes)
+
     def head(self, n_samples: int) -> PackedGenotypes:
         """The first `n_samples` individuals, as a view."""
         if not 1 <= n_samples <= self.n_samples:
@@ -88,7 +101,7 @@ class PackedGenotypes:
         """(m, 4) int64: how many individuals have code 0 (dosage 0), 1 (missing), 2 (1) and 3 (2) at each SNP."""
         counts = np.empty((self.n_snps, 4), np.int64)
         full, rest = divmod(self.n_samples, 4)
-        for snps in self.blocks(max(1, BLOCK_BYTES // (8 * max(1, full)))):
+        for snps in self.blocks(max(1, BLOCK_BYTES // (8 * max(256, full)))):
             codes = self.codes[snps, : full + (rest > 0)]
             counts[snps] = _counts_of_bytes(np.ascontiguousarray(codes[:, :full]))
             if rest:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CentredMatrix", "Choice", "GenotypeMatrix", "Kernel", "Native", "Problem", "best", "load", "names"]
 
 HERE = Path(__file__).parent
-ABI = HERE / "gmk.h"
+HEADERS = HERE / "gmk.h", HERE / "isa.h"  # that every native kernel includes
 
 
 class GenotypeOperator(Protocol):
@@ -96,7 +96,7 @@ class Native:
     source: file in the kernel's folder.
     targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs, but for its
     spelling (CPU_FLAG_NAMES); -march=, -mtune= and -mprefer- are not.
-    shares: other folders below kernels/ whose files the source includes; a change there rebuilds this kernel too.
+    shares: other folders, or files, below kernels/ that the source includes; a change there rebuilds this kernel too.
     """
 
     source: str
@@ -200,7 +200,15 @@ class Kernel:
         library: Path | None = None,
         threads: int = 1,
     ) -> GenotypeOperator:
-        """Open the matrix for products; `library` is the compiled target of a native kernel."""
+        """Open the matrix for products; `library` is the compiled target of a native kernel.
+
+        BenchError: no individual, no SNP or no thread.
+        """
+        if 0 in packed.shape or threads < 1:
+            raise BenchError(
+                f"kernel {self.name}: {packed.shape[0]} individuals, {packed.shape[1]} SNPs and {threads} threads; "
+                "at least one of each is needed"
+            )
         module, _, attribute = self.open.partition(":")
         how = {"library": library} if self.native else {"target": target}
         return getattr(importlib.import_module(module), attribute)(packed, dtype=dtype, threads=threads, **how)

@@ -9,12 +9,11 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
+from bench.shared_library import INT, POINTER, SIZE, load
 
 ABI = 1
-POINTER, SIZE, INT = ct.c_void_p, ct.c_size_t, ct.c_int
 SIGNATURES = {
     "gmk_abi": (INT, []),
-    "gmk_runs": (INT, []),
     "gmk_prepare": (POINTER, [POINTER, SIZE, SIZE, SIZE, INT, INT]),
     "gmk_bytes": (SIZE, [POINTER]),
     "gmk_matmul": (INT, [POINTER, POINTER, SIZE, POINTER]),
@@ -25,17 +24,9 @@ SIGNATURES = {
 
 def bind(library: Path) -> ct.CDLL:
     """Load a compiled kernel and check that it speaks this ABI."""
-    try:
-        lib = ct.CDLL(str(library))
-        for name, (result, arguments) in SIGNATURES.items():
-            function = getattr(lib, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError) as error:
-        raise BenchError(f"{library}: not a kernel library ({error}); build it with `bench build`") from None
+    lib = load(library, "kernel", SIGNATURES, prefix="gmk", build="bench build")
     if (found := lib.gmk_abi()) != ABI:
         raise BenchError(f"{library}: kernel ABI {found}, this version needs {ABI}; build it again")
-    if not lib.gmk_runs():
-        raise BenchError(f"{library}: compiled for instructions that this processor lacks; build another target")
     return lib
 
 
@@ -48,9 +39,9 @@ class NativeMatrix:
         self.shape = packed.shape
         self.dtype = np.dtype(dtype)
         self._lib = bind(library)
-        self._codes = packed.codes  # the kernel may read it: it lives as long as this object
+        self._codes = packed.contiguous_rows()  # the kernel may read it: it lives as long as this object
         self._z = self._lib.gmk_prepare(
-            packed.codes.ctypes.data, packed.codes.strides[0], *self.shape, threads, self.dtype.itemsize
+            self._codes.ctypes.data, self._codes.strides[0], *self.shape, threads, self.dtype.itemsize
         )
         if not self._z:
             raise MemoryError(f"{library}: no memory to prepare {self.shape[0]} x {self.shape[1]} genotypes")
@@ -67,7 +58,7 @@ class NativeMatrix:
             raise ValueError(f"expected a ({rows_in}, k) matrix, got {X.shape}")
         if not self._z:
             raise ValueError("this genotype matrix is closed")
-        X = np.ascontiguousarray(X, self.dtype)
+        X = np.require(X, self.dtype, ["C", "ALIGNED"])  # ascontiguousarray keeps an odd address
         out = np.empty((rows_out, X.shape[1]), self.dtype)
         if X.shape[1] and function(self._z, X.ctypes.data, X.shape[1], out.ctypes.data):
             raise MemoryError(f"no memory for the work space of a product with {X.shape[1]} columns")

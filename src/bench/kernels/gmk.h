@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "isa.h"
+
 #define GMK_ABI 1
 
 extern "C" {
@@ -26,31 +28,6 @@ int gmk_rmatmul(const void* z, const void* u, size_t k, void* out);  // out (m,k
 
 void gmk_free(void* z);
 
-// Whether this processor has the instructions that the library was compiled for. Every kernel has it from here: a
-// library from another machine is then an error in words, not an illegal instruction.
-__attribute__((weak)) int gmk_runs(void) {
-    int runs = 1;
-#if defined(__AVX2__)
-    runs = runs && __builtin_cpu_supports("avx2");
-#endif
-#if defined(__FMA__)
-    runs = runs && __builtin_cpu_supports("fma");
-#endif
-#if defined(__BMI2__)
-    runs = runs && __builtin_cpu_supports("bmi2");
-#endif
-#if defined(__AVX512F__)
-    runs = runs && __builtin_cpu_supports("avx512f");
-#endif
-#if defined(__AVX512BW__)
-    runs = runs && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-#endif
-#if defined(__AVX512VBMI__)
-    runs = runs && __builtin_cpu_supports("avx512vbmi");
-#endif
-#if defined(__AVX512VNNI__)
-    runs = runs && __builtin_cpu_supports("avx512vnni");
-#endif
-    return runs;
-}
+// Whether this processor has the instructions that the library was compiled for: every kernel has it from here.
+__attribute__((weak)) int gmk_runs(void) { return isa_runs(); }
 }

@@ -91,8 +91,8 @@ def declines(problem: Problem) -> str | None:
             "miraculix's recoder never ended with 64, 1,024 and 8,192 individuals, so it is given no power of two "
             f"from 64 on; this data set has {problem.n:,}"
         )
-    if max(problem.n, problem.m, problem.k) > INT_MAX:
-        return f"miraculix's interface counts in 32-bit integers; it was asked for {max(problem.n, problem.m):,}"
+    if (largest := max(problem.n, problem.m, problem.k)) > INT_MAX:
+        return f"miraculix's interface counts in 32-bit integers; it was asked for {largest:,}"
     return None
 
 
@@ -140,7 +140,7 @@ class Miraculix:
             raise ValueError(f"expected a ({rows_in}, k) matrix, got {X.shape}")
         if not self._Z.value:
             raise ValueError("this genotype matrix is closed")
-        B = np.asfortranarray(X, np.float64)
+        B = np.require(X, np.float64, ["F", "ALIGNED"])
         C = np.zeros((rows_out, B.shape[1]), order="F")
         for start in range(0, B.shape[1], COLUMNS):
             b, c = B[:, start : start + COLUMNS], C[:, start : start + COLUMNS]

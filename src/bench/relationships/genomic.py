@@ -98,7 +98,7 @@ class Centred:
         """W V, (m, k) → (n, k)."""
         scaled = self.coding.scale[:, None] * V
         centred = self.coding.centre[:, None] * scaled
-        out = self.dosages.matmul(scaled) - centred.sum(axis=0)
+        out = np.subtract(self.dosages.matmul(scaled), centred.sum(axis=0), order="C")
         if self.missing is not None:
             self.missing.add_matmul(centred, out)
         return out
@@ -177,13 +177,11 @@ def dense_grm(
     Memory: `dense_grm_bytes`.
     """
     raw = coding.unscaled and not packed.code_counts()[:, MISSING_CODE].any()
-    n = np.arange(packed.n_samples)[rows].size
+    everybody = np.arange(packed.n_samples)
+    chosen = everybody[rows]
+    n = chosen.size
     if raw and library is not None:
-        among = (
-            packed
-            if n == packed.n_samples and isinstance(rows, slice)
-            else packed.take(np.arange(packed.n_samples)[rows])
-        )
+        among = packed if np.array_equal(chosen, everybody) else packed.take(chosen)
         G = gram(among, library=library, threads=threads, dtype="f8")
     else:
         G = np.zeros((n, n))

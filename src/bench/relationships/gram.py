@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.memory import memory_available
 from bench.record import atomic_path
+from bench.shared_library import INT, POINTER, SIZE, load
 
 TILE = 2048  # individuals a side; a multiple of 4, where a byte of the .bed starts
 CODES = 1024  # bytes that the library holds of an individual at a time
 LARGEST = 2**31 - 1  # a sum of a tile: int32
+SIGNATURES = {"gram_tile": (INT, [POINTER, *[SIZE] * 7, INT, POINTER, SIZE])}
 
 Dtype = Literal["i4", "i8", "f8"]
 
@@ -45,8 +47,12 @@ def gram(
         raise BenchError(f"{packed.path or 'genotypes'}: {m} SNPs; a product of more than {LARGEST // 4} has no room")
     if threads < 1:
         raise BenchError(f"gram: asked for {threads} threads, at least 1 is needed")
-    lib = _bind(library)
-    need, free = gram_bytes(n, dtype, in_file=out is not None), memory or memory_available()
+    if dtype not in get_args(Dtype):
+        wide = ", ".join(get_args(Dtype))
+        raise BenchError(f"gram: {dtype} does not hold every product exactly; {wide} do")
+    lib = load(library, "gram", SIGNATURES, prefix="gram", build="bench build gram")
+    need = gram_bytes(n, dtype, in_file=out is not None)
+    free = memory_available() if memory is None else memory
     if need > free:
         hint = "" if out else "; name a file (out=...) to have it written there"
         raise BenchError(
@@ -73,24 +79,10 @@ def gram_bytes(n_samples: int, dtype: str = "i4", *, in_file: bool = False) -> i
     return whole + 9 * side * side + 2 * side * (CODES + 4) + (1 << 20)
 
 
-def _bind(library: Path) -> ct.CDLL:
-    """Load the compiled library, if it is one that this processor runs."""
-    try:
-        lib = ct.CDLL(str(library))
-        size, pointer = ct.c_size_t, ct.c_void_p
-        lib.gram_tile.argtypes = [pointer, *[size] * 7, ct.c_int, pointer, size]
-        runs = lib.gram_runs()
-    except (OSError, AttributeError) as error:
-        raise BenchError(f"{library}: not a gram library ({error}); build it with `bench build gram`") from None
-    if not runs:
-        raise BenchError(f"{library}: built for instructions that this processor lacks; build another target")
-    return lib
-
-
 def _fill(G: np.ndarray, packed: PackedGenotypes, lib: ct.CDLL, threads: int) -> None:
     """Compute the tiles on and below the diagonal; each is written to both its places."""
     n, m = packed.shape
-    codes = packed.codes if packed.codes.strides[1] == 1 else np.ascontiguousarray(packed.codes)
+    codes = packed.contiguous_rows()
     lower = np.tri(min(TILE, n), dtype=bool)
     scratch = np.empty((min(TILE, n), min(TILE, n)), np.int32)
     for row in range(0, n, TILE):

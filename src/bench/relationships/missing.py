@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes as ct
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,14 @@ import numpy as np
 from scipy import sparse
 
 from bench.genotypes.packed import MISSING, PackedGenotypes
+from bench.memory import memory_available
+from bench.shared_library import INT, POINTER, SIZE, load
 
 MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
 BLOCK_BYTES = 32 << 20  # of decoded genotypes at a time
+CALL_BYTES = 30  # that listing a missing call takes, measured; 4 are kept
 INPUTS = 4096  # of a block: 16 columns of them are 512 KB, half of a second-level cache
-POINTER, SIZE, INT = ct.c_void_p, ct.c_size_t, ct.c_int
+SIGNATURES = {"missing_gather": (INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT])}
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Lists:
         """The lists of the nonzeros of a (rows, columns) matrix."""
         blocks = [matrix[:, c : c + INPUTS].tocsr() for c in range(0, columns, INPUTS)]
         counts = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)])
-        inputs = np.concatenate([block.indices for block in blocks])
-        return cls((rows, columns), np.cumsum(counts, dtype=np.int64), inputs.astype(np.uint16))
+        inputs = np.concatenate([block.indices.astype(np.uint16) for block in blocks])
+        return cls((rows, columns), np.cumsum(counts, dtype=np.int64), inputs)
 
     def csr(self) -> sparse.csr_array:
         """The same matrix in scipy."""
@@ -67,19 +69,24 @@ class MissingCalls:
     library: Path | None = field(default=None, compare=False)
 
     def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
-        """out (n, k) += Miss X, X (m, k); both float64, C-contiguous."""
+        """out (n, k) += Miss X, X (m, k). ValueError: out is not float64 and C-contiguous."""
+        if out.dtype != np.float64 or not out.flags.c_contiguous:
+            raise ValueError(
+                f"out: a C-contiguous float64 array was needed, found {out.dtype} of strides {out.strides}"
+            )
         self._add(self.by_individual, X, out)
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         """Miss'U, (n, k) → (m, k) float64."""
         out = np.zeros((self.by_snp.shape[0], U.shape[1]))
-        self._add(self.by_snp, np.ascontiguousarray(U, "f8"), out)
+        self._add(self.by_snp, U, out)
         return out
 
     def _add(self, lists: Lists, X: np.ndarray, out: np.ndarray) -> None:
         if self._gather is None:
             out += lists.csr() @ X
             return
+        X = np.require(X, "f8", ["C", "ALIGNED"])
         sizes = (*lists.shape, INPUTS, X.ctypes.data, X.shape[1], out.ctypes.data, self.threads)
         if self._gather(lists.first.ctypes.data, lists.inputs.ctypes.data, *sizes):
             raise MemoryError("no memory for the sums at missing calls")
@@ -88,16 +95,21 @@ class MissingCalls:
     def _gather(self):
         if self.library is None:
             return None
-        function = ct.CDLL(str(self.library)).missing_gather
-        function.restype, function.argtypes = INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT]
-        return function
+        lib = load(self.library, "missing", SIGNATURES, prefix="missing", build="bench build missing")
+        return lib.missing_gather
 
 
 def missing_calls(packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None) -> MissingCalls | None:
-    """The missing calls of `packed`; None when there are none."""
+    """The missing calls of `packed`; None when there are none. MemoryError: too many, said before they are listed."""
     per_snp = packed.code_counts()[:, MISSING_CODE]
     if not per_snp.any():
         return None
+    calls, free = int(per_snp.sum()), memory_available()
+    if (need := calls * CALL_BYTES) > free:
+        raise MemoryError(
+            f"{packed.path or 'genotypes'}: to list {calls} missing calls needs {need / 1e9:.3g} GB of memory, "
+            f"{free / 1e9:.3g} GB can be used"
+        )
     first = np.concatenate([[0], np.cumsum(per_snp)])
     individuals = np.empty(first[-1], np.int32)
     for block in packed.blocks(max(1, BLOCK_BYTES // packed.n_samples)):
@@ -105,6 +117,9 @@ def missing_calls(packed: PackedGenotypes, *, threads: int = 1, library: Path | 
             # Row-major over (SNP, individual): the order that compressed columns have.
             individuals[first[block.start] : first[block.stop]] = np.nonzero(packed.dosages(block).T == MISSING)[1]
     n, m = packed.shape
+    # Starts of 64 bits would make scipy keep such indices too: twice the memory.
+    first = first.astype(np.int32) if first[-1] < 2**31 else first
     miss = sparse.csc_array((np.ones(individuals.size, np.int8), individuals, first), shape=(n, m))
+    by_individual = Lists.of(miss, n, m)
     transposed = sparse.csc_array(miss.tocsr().T)
-    return MissingCalls(Lists.of(miss, n, m), Lists.of(transposed, m, n), threads, library)
+    return MissingCalls(by_individual, Lists.of(transposed, m, n), threads, library)

@@ -143,12 +143,29 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "snp_blup_error": ("SNP-BLUP error", _error),
     "iterations": ("iterations", _count),
     "ebv_error": ("EBV error", _error),
+    "fma_f8": ("float64", _number),
+    "fma_f4": ("float32", _number),
+    "int8": ("int8", _number),
+    "lookup8": ("lookups of 8", _number),
+    "lookup8_far": ("of 8, eight tables", _number),
+    "lookup4": ("of 4", _number),
+    "read": ("read", _number),
+    "copy": ("copy", _number),
+    "claim": ("claim", _plain),
+    "wanted": ("wanted", _plain),
+    "measured": ("measured", _number),
+    "unit": ("unit", _plain),
+    "verdict": ("verdict", _plain),
+    "expected": ("expected", _plain),
+    "cell": ("decided by", _plain),
+    "text": ("what is stated", _plain),
     "snp_effect_error": ("SNP-effect error", _error),
 }
-LONG = {"reason", "note"}
+LONG = {"reason", "note", "text"}
 MOST_REASONS = 8  # in the footnote
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
-        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees"}  # fmt: skip
+        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees",
+        "claim", "wanted", "unit", "verdict", "expected", "cell"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,8 @@
 #include <immintrin.h>
 #endif
 
+#include "isa.h"
+
 namespace {
 
 constexpr size_t BLOCK = 256;         // individuals whose codes of a group of SNPs lie together
@@ -275,16 +277,7 @@ void tile(const Bed& bed, Side& rows, Side& columns, int threads, int32_t* out, 
 
 extern "C" {
 
-// Whether this processor has the instructions that the library was compiled for.
-int gram_runs(void) {
-#if defined(__AVX512VBMI__)
-    return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bw");
-#elif defined(__AVX2__)
-    return __builtin_cpu_supports("avx2");
-#else
-    return 1;
-#endif
-}
+int gram_runs(void) { return isa_runs(); }
 
 // out (rows, columns) int32, a row every `ld` numbers: X X' of the individuals from first_row on with those from
 // first_column on, both multiples of 4; if they are the same individuals, only what lies on and below the diagonal

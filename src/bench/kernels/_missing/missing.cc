@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "isa.h"
+
 namespace {
 
 constexpr size_t MOST = 16;  // columns that are taken together
@@ -63,6 +65,8 @@ void gather(const Lists& lists, const double* x, size_t k, size_t columns, doubl
 }
 
 }  // namespace
+
+extern "C" int missing_runs(void) { return isa_runs(); }
 
 // out (rows, k) += the sums; 1: no memory. No sum depends on the number of threads.
 extern "C" int missing_gather(const int64_t* first, const uint16_t* inputs, size_t rows, size_t inputs_in_all,

@@ -48,7 +48,7 @@ struct Owned {
     explicit operator bool() const { return data; }
 };
 
-// Item `part` of `parts` contiguous shares of `count`, as even as they can be.
+// Where share `part` of `parts` contiguous shares of `count` begins, as even as they can be.
 inline size_t share(size_t count, size_t part, size_t parts) { return count * part / parts; }
 
 struct Panels {
@@ -60,6 +60,10 @@ struct Panels {
     size_t bytes() const { return (count() * m + TAIL) * LINE; }
     const uint8_t* line(size_t panel, size_t snp) const { return codes + (panel * m + snp) * LINE; }
     size_t individuals(size_t panel) const { return std::min(PANEL, n - panel * PANEL); }
+    int dosage(size_t individual, size_t snp) const {
+        const size_t i = individual % PANEL;
+        return line(individual / PANEL, snp)[i / 4] >> 2 * (i % 4) & 3;
+    }
 };
 
 // .bed codes 0, 1 (missing), 2, 3 as dosages 0, 0, 1, 2: the high bit says that the allele is there, the low bit then

@@ -9,12 +9,13 @@ As in `lut5`, a zero dosage skips its input: 0 times NaN or infinity counts as 0
 from dataclasses import replace
 
 from bench.kernels import AVX2, AVX512, AVX512VNNI, Kernel, Native, Problem, lut5, slices
+from bench.kernels._panels import packed_bytes
 
 
 def bytes_needed(problem: Problem) -> int:
     """The .bed pages, the packed copy and the larger work space: `slices` has two columns."""
     work = max(lut5.work_bytes(problem), slices.work_bytes(replace(problem, k=2)))
-    return problem.packed_bytes + lut5.packed_bytes(problem) + work
+    return problem.packed_bytes + packed_bytes(problem) + work
 
 
 def work(problem: Problem, direction: str, target: str) -> dict[str, float]:

@@ -1,5 +1,5 @@
 // For each product the faster of the schemes that share the one stored copy.
-#include "gmk.h"
+#include "_panels/interface.h"
 #include "lut5/lut5.h"
 
 #include <cmath>
@@ -12,8 +12,8 @@ using panels::Panels;
 
 namespace {
 
-// 8-bit dot products (VNNI) take six steps for each column of doubles, a table lookup as long for one column as for four.
-// Zen 4, G/s at 1, 2 and 3 columns: slices 34, 33, 35; lut5 14, 27, 51.
+// 8-bit dot products (VNNI) take six steps for each column of doubles, a table lookup as long for one column as for
+// four. Zen 4, G/s at 1, 2 and 3 columns: slices 34, 33, 35; lut5 14, 27, 51.
 bool by_slices(size_t k, int real) {
 #if defined(__AVX512VNNI__)
     return k <= 2 && real == 8;
@@ -25,7 +25,7 @@ bool by_slices(size_t k, int real) {
 template <class real>
 int multiply(const Panels& z, const void* x, size_t k, void* out, bool transposed) {
 #if defined(__AVX512VNNI__)
-    // NaN and infinity have no digits. Lookups take them, and so a result never depends on the scheme.
+    // NaN and infinity have no digits. Lookups take them, so that they spread alike for any number of columns.
     const auto *first = static_cast<const real*>(x), *last = first + (transposed ? z.n : z.m) * k;
     if (by_slices(k, z.real) && std::all_of(first, last, [](real value) { return std::isfinite(value); }))
         return slices::product<real>(z, x, k, out, transposed);
@@ -40,16 +40,8 @@ int multiply(const void* z, const void* x, size_t k, void* out, bool transposed)
 
 }  // namespace
 
-int gmk_abi(void) { return GMK_ABI; }
-
-void* gmk_prepare(const uint8_t* bed, size_t stride, size_t n, size_t m, int threads, int real) {
-    return panels::pack(bed, stride, n, m, threads, real);
-}
-
-size_t gmk_bytes(const void* z) { return static_cast<const Panels*>(z)->bytes(); }
 int gmk_matmul(const void* z, const void* v, size_t k, void* out) { return multiply(z, v, k, out, false); }
 int gmk_rmatmul(const void* z, const void* u, size_t k, void* out) { return multiply(z, u, k, out, true); }
-void gmk_free(void* z) { panels::release(static_cast<Panels*>(z)); }
 
 // The name of the kernel whose scheme a product of k columns goes through. Both directions choose alike today.
 extern "C" const char* auto_scheme(size_t k, int real, int /*transposed*/) {

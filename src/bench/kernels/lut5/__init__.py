@@ -6,26 +6,17 @@ the allele become NaN or infinite. Results do not depend on the number of thread
 """
 
 from bench.kernels import AVX2, AVX512, Kernel, Native, Problem
+from bench.kernels._panels import LINE, PANEL, allocated, packed_bytes
 
-PANEL, LINE = 256, 64  # individuals, and the bytes of a SNP's dosages of them
-TAIL = 64  # lines of zeros behind the last SNP
-HUGE_PAGE = 2 << 20
 ROWS, COLUMNS = 10_240, 32  # of a thread's block, at the most
 TABLES = 8 * 243 * 64  # bytes
 
 
-def packed_bytes(problem: Problem) -> int:
-    """The one copy that panels.h keeps, in whole huge pages."""
-    lines = -(-problem.n // PANEL) * problem.m + TAIL
-    return -(-lines * LINE // HUGE_PAGE) * HUGE_PAGE
-
-
 def work_bytes(problem: Problem) -> int:
-    """Each thread's words, tables and sums: 3.5 MB for doubles at the most, in huge pages together."""
+    """Each thread's words, tables and sums: 3.5 MB at the most, of 32 columns of doubles; in huge pages together."""
     rows = min(ROWS, -(-max(problem.n, problem.m) // PANEL) * PANEL)
-    columns = -(-min(problem.k, COLUMNS) // 4) * 4
-    each = (rows + 8) * LINE + TABLES + rows * columns * problem.itemsize + 256
-    return problem.threads * each + HUGE_PAGE
+    sums = 8 * sum(sweeps(min(problem.k, COLUMNS), problem.itemsize, "avx512"))  # of a row; no target has more
+    return allocated(problem.threads * ((rows + 8) * LINE + TABLES + rows * sums + 256))
 
 
 def bytes_needed(problem: Problem) -> int:

@@ -195,7 +195,7 @@ void tabulate(const Inputs<real>& inputs, size_t column, size_t columns, Entry<r
 
 // ---- Lookups ----------------------------------------------------------------------------------------------------
 
-// Eight, four or one words, taken out one by one.
+// Eight or four words, taken out one by one.
 #if defined(__AVX512F__)
 struct Words {
     __m512i v;

@@ -6,11 +6,6 @@ namespace lut5 {
 
 using panels::Panels;
 
-inline int dosage(const Panels& z, size_t individual, size_t snp) {
-    const size_t i = individual % panels::PANEL;
-    return z.line(individual / panels::PANEL, snp)[i / 4] >> 2 * (i % 4) & 3;
-}
-
 // out[row] += the sum of five inputs weighted by the row's dosages: one of 243 sums, looked up by the base-3 number
 // that the five dosages make.
 template <class real>
@@ -25,7 +20,7 @@ void add_five(const Panels& z, bool transposed, size_t input, size_t inputs, siz
     for (size_t row = 0; row < rows; row++) {
         size_t code = 0;
         for (size_t s = count; s-- > 0;)
-            code = 3 * code + (transposed ? dosage(z, input + s, row) : dosage(z, row, input + s));
+            code = 3 * code + (transposed ? z.dosage(input + s, row) : z.dosage(row, input + s));
         out[row * k] += table[code];
     }
 }

@@ -8,31 +8,20 @@ threads.
 """
 
 from bench.kernels import AVX2, AVX512, AVX512VNNI, Kernel, Native, Problem
+from bench.kernels._panels import PANEL, allocated, packed_bytes
 
-PANEL, LINE = 256, 64  # individuals, and the bytes of a SNP's dosages of them
-TAIL = 64  # lines of zeros behind the last SNP
-HUGE_PAGE = 2 << 20
-COLUMNS, DIGITS = 8, 7  # of a pass over the genotypes, at the most
+COLUMNS = 8  # of a pass over the genotypes, at the most
+INPUT = 8  # bytes of an input in fixed point: 7 digits at the most, or an integer of the scalar build
 DIGIT_BYTES = 32 << 20  # of a pass's columns, if there is more than one
 WORK = 160 << 10  # bytes of a thread
 REDUCED = {f"avx512vnni_s{digits}": digits for digits in (3, 4, 5, 7)}
 
 
-def allocated(size: int) -> int:
-    """What panels.h takes for `size` bytes: whole huge pages, if it is more than one."""
-    return -(-size // HUGE_PAGE) * HUGE_PAGE if size >= HUGE_PAGE else size
-
-
-def packed_bytes(problem: Problem) -> int:
-    """The one copy that panels.h keeps."""
-    return allocated((-(-problem.n // PANEL) * problem.m + TAIL) * LINE)
-
-
 def work_bytes(problem: Problem) -> int:
-    """The digits of the inputs of a pass, and each thread's sums."""
-    column = -(-max(problem.n, problem.m) // PANEL) * PANEL * DIGITS
-    columns = min(problem.k, COLUMNS, max(1, DIGIT_BYTES // column))
-    return allocated(columns * column) + allocated(problem.threads * WORK)
+    """The inputs of a pass in fixed point, and each thread's sums."""
+    column = -(-max(problem.n, problem.m) // PANEL) * PANEL * INPUT
+    inputs = min(min(problem.k, COLUMNS) * column, max(column, DIGIT_BYTES))
+    return allocated(inputs) + allocated(problem.threads * WORK)
 
 
 def bytes_needed(problem: Problem) -> int:

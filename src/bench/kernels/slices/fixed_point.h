@@ -125,11 +125,6 @@ struct Total {
     }
 };
 
-inline int dosage(const Panels& z, size_t individual, size_t snp) {
-    const size_t i = individual % panels::PANEL;
-    return z.line(individual / panels::PANEL, snp)[i / 4] >> 2 * (i % 4) & 3;
-}
-
 // What the infinities and NaN among the inputs x of a column change: they were left out, and count as in a dense
 // product, where 0 times NaN or infinity is NaN. x and out have a stride of k.
 template <class real>
@@ -141,7 +136,7 @@ void add_non_finite(const Panels& z, bool transposed, const Extent& extent, cons
         for (size_t i = 0; i < inputs; i++)
             if (std::isinf(x[i * k]))
                 for (size_t row = 0; row < rows; row++)
-                    out[row * k] += real(transposed ? dosage(z, i, row) : dosage(z, row, i)) * x[i * k];
+                    out[row * k] += real(transposed ? z.dosage(i, row) : z.dosage(row, i)) * x[i * k];
 }
 
 }  // namespace slices

@@ -13,7 +13,7 @@ void sum_digits(const Panels& z, bool transposed, const int64_t* fixed, const Sc
         int64_t sums[S] = {};
         for (size_t i = 0; i < inputs; i++) {
             const uint64_t all = digits<S>(fixed[i]);
-            const int weight = transposed ? dosage(z, i, row) : dosage(z, row, i);
+            const int weight = transposed ? z.dosage(i, row) : z.dosage(row, i);
             for (size_t s = 0; s < S; s++) sums[s] += weight * int8_t(all >> 8 * s);
         }
         Total total{};

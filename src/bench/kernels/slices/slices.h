@@ -243,12 +243,12 @@ template <class real, size_t S>
 void rmatmul_snps(const Panels& z, size_t first, size_t last, const Digits<S>& in, size_t k, real* out,
                   RmatmulWork<S>& work) {
     const size_t digits = in.columns * Digits<S>::PANEL_BYTES;
-    const size_t panels = std::clamp<size_t>(panels::second_level_cache() / 2 / digits, 8, MOST_PANELS);
+    const size_t at_once = std::clamp<size_t>(panels::second_level_cache() / 2 / digits, 8, MOST_PANELS);
     std::memset(work.totals, 0, sizeof work.totals);
-    for (size_t panel = 0; panel < z.count(); panel += panels)
+    for (size_t panel = 0; panel < z.count(); panel += at_once)
         for (size_t j = first; j < last; j += ROWS<S>)
             for (size_t c = 0; c < in.columns; c++)
-                sum_individuals(z, panel, std::min(z.count(), panel + panels), j, in, c, work.totals + (j - first));
+                sum_individuals(z, panel, std::min(z.count(), panel + at_once), j, in, c, work.totals + (j - first));
     for (size_t j = first; j < last; j++)
         for (size_t c = 0; c < in.columns; c++)
             out[j * k + c] = work.totals[j - first][c].template value<real>(in.scales[c]);

@@ -24,7 +24,6 @@ inline void store(int32_t* sums, __m512i v, bool add) {
     _mm512_store_si512(sums, add ? _mm512_add_epi32(_mm512_load_si512(sums), v) : v);
 }
 
-
 // The sum of the lanes of each of four vectors.
 inline __m128i add_lanes(const int32_t (&sums)[4][LANES]) {
     const auto load = [&](size_t i) { return _mm512_load_si512(sums[i]); };

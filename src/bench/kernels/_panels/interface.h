@@ -1,0 +1,13 @@
+// What is the same in the C interface (gmk.h) of every kernel that multiplies from panels.h alone.
+#pragma once
+#include "_panels/panels.h"
+#include "gmk.h"
+
+int gmk_abi(void) { return GMK_ABI; }
+
+void* gmk_prepare(const uint8_t* bed, size_t stride, size_t n, size_t m, int threads, int real) {
+    return panels::pack(bed, stride, n, m, threads, real);
+}
+
+size_t gmk_bytes(const void* z) { return static_cast<const panels::Panels*>(z)->bytes(); }
+void gmk_free(void* z) { panels::release(static_cast<panels::Panels*>(z)); }

@@ -1,0 +1,165 @@
+"""A, its inverse and its genotyped block against the tabular method and dense algebra."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.build import installed
+from bench.errors import BenchError
+from bench.relationships import numerator
+from bench.relationships.numerator import GenotypedNumerator, Incomplete, Numerator
+from bench.relationships.pedigree import Pedigree, from_table
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ on this machine")
+
+
+def library() -> Path:
+    made = installed("pedigree").library
+    assert made is not None
+    return made
+
+
+def tabular(pedigree: Pedigree) -> np.ndarray:
+    """A by the tabular method (Emik & Terrill 1949): an oracle that shares nothing with the recursions."""
+    n = len(pedigree)
+    A = np.zeros((n, n))
+    for i, (s, d) in enumerate(zip(pedigree.sire, pedigree.dam, strict=True)):
+        for p in (s, d):
+            if p >= 0:
+                A[i, :i] += A[p, :i] / 2
+        A[:i, i] = A[i, :i]
+        A[i, i] = 1 + (A[s, d] / 2 if s >= 0 and d >= 0 else 0)
+    return A
+
+
+def drawn(seed: int, n: int, founders: int = 4, unknown: float = 0.1) -> Pedigree:
+    """Random mating among all that were born before, close relatives and selfing included."""
+    rng = np.random.default_rng(seed)
+    sire, dam = (np.array([rng.integers(max(0, i - 12), i) if i >= founders else -1 for i in range(n)]) for _ in "sd")
+    sire[rng.random(n) < unknown] = -1
+    dam[rng.random(n) < unknown] = -1
+    return Pedigree(np.arange(n).astype(str).astype(object), sire.astype(np.int32), dam.astype(np.int32))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 70), st.sampled_from([1, 3]))
+@settings(max_examples=60, deadline=None)
+def test_products_inverse_and_inbreeding_are_those_of_the_tabular_method(seed, n, threads):
+    pedigree = drawn(seed, n)
+    A, found = tabular(pedigree), Numerator(pedigree, library=library(), threads=threads)
+    np.testing.assert_allclose(1 + found.inbreeding, np.diag(A), rtol=1e-13)
+    X = np.random.default_rng(seed).standard_normal((n, 3))
+    np.testing.assert_allclose(found.matmul(X), A @ X, rtol=1e-11, atol=1e-12)
+    inverse = found.inverse()
+    np.testing.assert_allclose(inverse @ A, np.eye(n), atol=1e-9 * np.abs(A).max())
+
+
+def test_full_sibs_have_the_same_inbreeding_whatever_the_thread():
+    parents = drawn(3, 40, unknown=0)
+    many = 1500  # several chunks of the parallel loop
+    sire, dam = np.full(many, 38, np.int32), np.full(many, 39, np.int32)
+    both = Pedigree(
+        np.arange(40 + many).astype(str).astype(object), np.r_[parents.sire, sire], np.r_[parents.dam, dam]
+    )
+    one, four = (Numerator(both, library=library(), threads=t).inbreeding for t in (1, 4))
+    np.testing.assert_array_equal(one, four)
+    assert np.unique(one[40:]).size == 1
+    assert one[40] == pytest.approx(tabular(parents)[38, 39] / 2, rel=1e-13)
+
+
+def test_a_long_line_of_descent():
+    n = 30_000  # as deep as it is long
+    sire = np.arange(-1, n - 1, dtype=np.int32)
+    found = Numerator(
+        Pedigree(np.arange(n).astype(str).astype(object), sire, np.full(n, -1, np.int32)), library=library()
+    )
+    x = np.zeros((n, 1))
+    x[-1] = 1
+    np.testing.assert_allclose(found.matmul(x)[-40:, 0], 0.5 ** np.arange(39, -1, -1), rtol=1e-14)
+    assert not found.inbreeding.any()
+
+
+@given(st.integers(0, 10**6), st.integers(2, 70))
+@settings(max_examples=40, deadline=None)
+def test_the_genotyped_block_and_its_inverse(seed, n):
+    rng = np.random.default_rng(seed)
+    pedigree = drawn(seed, n)
+    genotyped = rng.permutation(n)[: rng.integers(1, n + 1)]  # in any order
+    A = tabular(pedigree)[np.ix_(genotyped, genotyped)]
+    X = rng.standard_normal((genotyped.size, 2))
+    for method in ("dense", "ic0"):
+        found = GenotypedNumerator(pedigree, genotyped, library=library(), method=method)
+        np.testing.assert_allclose(found.matmul(X), A @ X, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(1 + found.inbreeding, np.diag(A), rtol=1e-13)
+        np.testing.assert_allclose(found.matmul(found.solve(X)), X, atol=1e-8)
+
+
+def test_of_many_animals_the_incomplete_factor_needs_few_steps():
+    rng = np.random.default_rng(8)
+    per, generations = 400, 12
+    sire, dam = np.full(per * generations, -1), np.full(per * generations, -1)
+    for g in range(1, generations):
+        born = slice(g * per, (g + 1) * per)
+        sire[born] = (g - 1) * per + rng.choice(12, per)
+        dam[born] = (g - 1) * per + 12 + rng.choice(per - 12, per)
+    ids = np.arange(sire.size).astype(str).astype(object)
+    pedigree = Pedigree(ids, sire.astype(np.int32), dam.astype(np.int32))
+    found = GenotypedNumerator(pedigree, np.arange(9 * per, 12 * per), library=library(), method="ic0")
+    assert isinstance(found._others, Incomplete)
+    assert found._others.replaced == 0
+    steps = []
+    original = numerator.pcg
+
+    def counted(*arguments, **options):
+        solution = original(*arguments, **options)
+        steps.append(solution.steps)
+        return solution
+
+    numerator.pcg = counted
+    try:
+        X = rng.standard_normal((found.shape[0], 1))
+        np.testing.assert_allclose(found.matmul(found.solve(X)), X, atol=1e-9)
+    finally:
+        numerator.pcg = original
+    assert 0 < steps[0] < 40  # a condition of about 6; the diagonal as preconditioner takes hundreds
+
+
+def test_the_incomplete_factor_of_a_full_pattern_is_the_cholesky_factor():
+    from scipy import sparse
+
+    rng = np.random.default_rng(0)
+    B = rng.standard_normal((6, 6))
+    A = B @ B.T + 6 * np.eye(6)
+    X = rng.standard_normal((6, 2))
+    np.testing.assert_allclose(
+        Incomplete(sparse.csr_array(A), 1e-12, library()).precondition(X), np.linalg.solve(A, X)
+    )
+    broken = Incomplete(sparse.csr_array(np.array([[1.0, 2.0], [2.0, 1.0]])), 1e-12, library())
+    assert broken.replaced == 1
+    assert np.isfinite(broken.precondition(np.ones((2, 1)))).all()
+
+
+def test_mrode_s_pedigree_has_the_published_inbreeding():
+    """Mrode (2014), example 2.1: animals 5 and 6 have F = 0.125 (Table 2.2's diagonal 1.125)."""
+    parents = {"1": "00", "2": "00", "3": "12", "4": "10", "5": "43", "6": "52"}
+    frame = pd.DataFrame({"id": list(parents), "sire": [p[0] for p in parents.values()]})
+    frame["dam"] = [p[1] for p in parents.values()]
+    found = Numerator(from_table(frame), library=library())
+    np.testing.assert_array_equal(found.inbreeding, [0, 0, 0, 0, 0.125, 0.125])
+
+
+def test_bad_input_is_told(tmp_path):
+    (tmp_path / "no.so").write_text("no library")
+    with pytest.raises(BenchError, match=r"no\.so: not a pedigree library"):
+        Numerator(drawn(1, 5), library=tmp_path / "no.so")
+    pedigree = drawn(1, 20)
+    with pytest.raises(BenchError, match="genotyped twice"):
+        GenotypedNumerator(pedigree, np.array([3, 4, 3]), library=library())
+    with pytest.raises(BenchError, match="no way 'lu' to solve"):
+        GenotypedNumerator(pedigree, np.array([3]), library=library(), method="lu")
+    with pytest.raises(ValueError, match=r"expected a \(20, k\) array"):
+        Numerator(pedigree, library=library()).matmul(np.ones(20))
