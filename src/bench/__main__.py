@@ -364,6 +364,8 @@ def run(options: argparse.Namespace) -> None:
     set_threads(case["threads"])
     timing = _map(options.timing, "--timing")
     count = timing.pop("processes", 1)
+    if not isinstance(count, int) or count < 1:
+        raise BenchError(f"--timing: `processes` is {count!r}, a whole number of 1 or more was needed")
     files = experiments.Files(
         dataset=options.dataset or Path(),
         build=options.build,

@@ -156,3 +156,15 @@ def test_all_kernels_of_a_pair_must_fit_memory_together(files):
     doc = paired.run(case, Files(**vars(files) | {"memory": memory}))
     assert doc.status == "refused"
     assert "GB of memory" in doc.reason
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", '"two"', "null"])
+def test_a_number_of_processes_that_is_none_is_told(count, tmp_path, capsys, monkeypatch):
+    from bench import __main__ as cli
+    from bench import provenance
+
+    monkeypatch.setattr(provenance, "set_threads", lambda threads: None)
+    case = '{"experiment": "limits", "threads": 1, "thread_counts": [1]}'
+    arguments = ["run", "--case", case, "--timing", f'{{"processes": {count}}}', "--out", str(tmp_path / "o.json")]
+    assert cli.main(arguments) == 2
+    assert "a whole number of 1 or more was needed" in capsys.readouterr().err
