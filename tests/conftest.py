@@ -12,6 +12,9 @@ import pytest
 from bench.genotypes.dataset import import_plink
 from small_plink import write_plink
 
+# A test that runs a case in this process must not bind it, and every test and program after it, to one core.
+os.environ.setdefault("OMP_PROC_BIND", "false")
+
 
 @pytest.fixture
 def plink_files(tmp_path: Path) -> Path:

@@ -8,18 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import __version__
+from bench import arguments as command_line
 from bench.errors import BenchError
-
-DESCRIPTION = """\
-The stages of blupbench, one verb each. The Snakemake workflow calls these same verbs; by hand they are
-for looking at one stage, for debugging, and for trying a kernel:
-
-  bench machine            what this machine is, and its measured ceilings
-  bench kernels            every kernel and target, and whether it can run here
-  bench plan               what the configuration would run, and what it refuses and why
-  bench compare BASE       whether the working tree is slower than a git ref
-"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,139 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    top.add_argument("--version", action="version", version=f"blupbench {__version__}")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(call: Any, summary: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(call.__name__.rstrip("_"), help=summary, description=call.__doc__ or summary)
-        made.set_defaults(call=call)
-        return made
-
-    def path(at: argparse.ArgumentParser, *flags: str, help: str, **more: Any) -> None:
-        more.setdefault("required", "default" not in more)
-        at.add_argument(*flags, type=Path, help=help, metavar="PATH", **more)
-
-    at = verb(machine, "what this machine is, and what it reaches at the most")
-    path(at, "--limits", default=None, help="folder of compiled limits (default: compile them now)")
-    at.add_argument("--compiler", default="g++", help="C++ compiler for the limits (default: g++)")
-    at.add_argument("--json", action="store_true", help="print JSON instead of text")
-    path(at, "--out", default=None, help="also write the JSON document here")
-
-    verb(kernels_, "every kernel and target: can this machine run it, and if not, why")
-
-    at = verb(config, "print one value of the configuration, such as `results`")
-    at.add_argument("key", help="a key of config/config.yaml")
-    path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
-
-    at = verb(plan, "the cases of a configuration, and the refusals known beforehand")
-    path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
-
-    at.add_argument("--json", action="store_true", help="print every case, one JSON object a line")
-
-    at = verb(pedigree, "simulate the pedigree of a population")
-    _dataset(at)
-    path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation)")
-
-    at = verb(chromosome, "simulate one chromosome of a population with msprime")
-    _dataset(at)
-    path(at, "--pedigree", help="pedigree table")
-    at.add_argument("--number", type=int, required=True, help="chromosome, counted from 1")
-    path(at, "--out", help="folder for the chromosome's .bed, .bim and QTL candidates")
-
-    at = verb(assemble, "join the chromosomes, draw QTL and phenotypes, write the data set")
-    _dataset(at)
-    path(at, "--pedigree", help="pedigree table")
-    path(at, "--pieces", nargs="+", help="the chromosomes' folders, in order")
-    path(at, "--out", help="folder for the data and their dataset.json")
-
-    at = verb(dataset, "fetch a public data set, check your own, or simulate one in one go")
-    _dataset(at)
-    path(at, "--out", help="folder for the data and their dataset.json")
-
-    at = verb(oracle, "exact reference products of a data set, which every kernel must reproduce")
-    path(at, "--dataset", help="dataset.json")
-    at.add_argument("--samples", type=int, default=None, help="the first so many individuals (default: all)")
-    at.add_argument("--k", type=int, default=32, help="columns (default: 32)")
-    path(at, "--out", help=".npz to write")
-
-    at = verb(build, "compile one native kernel (or `limits`, `gram`) for one target")
-    at.add_argument("kernel", help="kernel name, limits, or gram")
-    at.add_argument("--target", required=True, help="scalar, avx2, avx512, …")
-    at.add_argument("--compiler", default="g++", help="C++ compiler (default: g++)")
-    at.add_argument("--flags", default="", help="further compiler flags, in one string")
-    path(at, "--out", help="folder for the library, build.json and build.log")
-
-    at = verb(run, "run one case: verify, time, write its result document")
-    at.add_argument("--case", required=True, help="the case as JSON (bench plan --json prints them)")
-    path(at, "--dataset", default=None, help="dataset.json (all but limits)")
-    path(at, "--build", default=None, help="build.json of a native kernel, or of gram")
-    path(at, "--against-build", default=None, help="build.json of the partner in a paired case")
-    path(at, "--oracle", default=None, help="the data set's oracle .npz (products)")
-    path(at, "--limits", default=None, help="folder of compiled limits (products, limits)")
-    path(at, "--reference", default=None, help="reference .npz (GBLUP: written by reference, read by solve)")
-    at.add_argument("--timing", default="{}", help='repeats as JSON, such as {"least": 5, "seconds": 0.3}')
-    at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
-    path(at, "--out", help="result document to write")
-
-    at = verb(refuse, "write the result document of a case that cannot run here")
-    at.add_argument("--case", required=True, help="the case as JSON")
-    at.add_argument("--reason", required=True, help="why, in a sentence")
-    at.add_argument("--n", type=int, help="individuals, where the plan knows them")
-    at.add_argument("--m", type=int, help="SNPs, where the plan knows them")
-    path(at, "--out", help="result document to write")
-
-    at = verb(collect, "join result documents to one table")
-    path(at, "--documents", help="file with the documents' paths, one a line")
-    path(at, "--out", help="parquet file to write")
-
-    at = verb(table, "write one table as CSV, HTML and Markdown")
-    at.add_argument("name", help="module in bench.tables")
-    path(at, "--measurements", help="parquet file of `bench collect`")
-    path(at, "--out", help="folder to write to")
-
-    at = verb(figure, "draw one figure as SVG, PDF and PNG")
-    at.add_argument("name", help="module in bench.figures")
-    path(at, "--measurements", help="parquet file of `bench collect`")
-    path(at, "--out", help="folder to write to")
-
-    at = verb(compare, "compare two revisions of this project: is HEAD slower than BASE?")
-    at.add_argument("base", metavar="BASE", help="a git ref, such as main")
-    at.add_argument("head", metavar="HEAD", nargs="?", default=".", help="another, or . (default): the working tree")
-    at.add_argument("--kernels", type=_names, default=None, help="such as auto,lut5 (default: all that run here)")
-    at.add_argument("--k", type=_counts, default=(1, 10, 32), help="numbers of columns (default: 1,10,32)")
-    at.add_argument("--pairs", type=int, default=15, help="of times of each product, in a round (default: 15)")
-    at.add_argument("--gates", type=_names, default=("counts", "counters", "time"), help="counts,counters,time: some")
-    at.add_argument("--compiler", default="g++", help="C++ compiler (default: g++)")
-    path(at, "--out", default=Path("results/regression"), help="folder to write to (default: results/regression)")
-
-    at = verb(claims, "hold what README and docs state against the measurements")
-    path(at, "--claims", default=Path("config/claims.yaml"), help="file of claims (default: config/claims.yaml)")
-    path(at, "--measurements", nargs="*", default=None, help="parquet files (default: of the runs that claims name)")
-    at.add_argument("--only", nargs="*", metavar="CLAIM", help="only these claims")
-    at.add_argument("--json", action="store_true", help="print JSON, with every cell")
-    path(at, "--out", default=None, help="also write claims.csv, .html, .md, .svg, .pdf and .png here")
-    at.add_argument("--missing", action="store_true", help="print the configurations that have to be run first")
-    at.add_argument("--fill", action="store_true", help="write docs/measured.yaml, README and docs from it")
-
-    at = verb(summary, "print the short comparison of the kernels, and what was refused")
-    path(at, "--measurements", help="parquet file of `bench collect`")
-    return top
-
-
-def _dataset(at: argparse.ArgumentParser) -> None:
-    at.add_argument("--name", required=True, help="the data set's name")
-    at.add_argument("--spec", required=True, help="its entry of config/datasets.yaml, as JSON")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(int(count) for count in _names(text))
+    """The arguments of all verbs."""
+    return command_line.parser(VERBS)
 
 
 def _map(text: str, flag: str) -> dict[str, Any]:
@@ -324,25 +183,30 @@ def build(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run one case of an experiment and write its result document, whole or not at all."""
-    from bench import experiments
+    """Run one case of an experiment, in several fresh processes where --timing says so, and write its result
+    document, whole or not at all."""
+    from bench import experiments, processes
     from bench.provenance import set_threads
 
     case = _case(options.case)
     if "dataset" in case and options.dataset is None:
         raise BenchError(f"--dataset: the case needs the dataset.json of {case['dataset']}")
     set_threads(case["threads"])
+    timing = _map(options.timing, "--timing")
+    count = timing.pop("processes", 1)
+    if not isinstance(count, int) or count < 1:
+        raise BenchError(f"--timing: `processes` is {count!r}, a whole number of 1 or more was needed")
     files = experiments.Files(
         dataset=options.dataset or Path(),
         build=options.build,
-        against_build=options.against_build,
+        against_builds=tuple(options.against_build),
         oracle=options.oracle,
         limits=options.limits,
         reference=options.reference,
-        timing=_map(options.timing, "--timing"),
+        timing=timing,
         memory=options.memory,
     )
-    experiments.load(case["experiment"]).run(case, files).write(options.out)
+    processes.run(case, files, count).write(options.out)
 
 
 def refuse(options: argparse.Namespace) -> None:
@@ -367,6 +231,26 @@ def collect(options: argparse.Namespace) -> None:
     except OSError as error:
         raise BenchError(f"{options.documents}: cannot be read ({error.strerror}); it lists the documents") from None
     collecting.write(collecting.collect(paths), options.out)
+
+
+def history(options: argparse.Namespace) -> None:
+    """Keep the measurements of many commits in one store of parquet files, a part per machine class; list them,
+    draw each kernel's rate over the commits, find the steps. Machine classes are never compared."""
+    from bench import history as store
+
+    if options.action == "add":
+        print(store.add(options.measurements, options.store))
+        return
+    frame, order = store.in_order(store.read(options.store, options.machine), options.repository)
+    if options.action == "list":
+        print("\n".join([*store.runs(frame), f"Commits are {order}; * had changes that were not committed."]))
+        return
+    from bench import history_report
+
+    parts = [frame] if options.machine else [rows for _, rows in frame.groupby("machine_class")]
+    for rows in parts:
+        made = history_report.figures if options.action == "figure" else history_report.steps
+        print(made(rows, order, options.out))
 
 
 def table(options: argparse.Namespace) -> None:
@@ -438,6 +322,42 @@ def summary(options: argparse.Namespace) -> None:
     from bench import tables
 
     print(tables.load("summary").to_text(collecting.read(options.measurements)))
+
+
+def agreement(options: argparse.Namespace) -> None:
+    """Print in what share of the cells the kernel ratios of two runs agree within their intervals, and which do
+    not."""
+    from bench import agreement as agreeing
+    from bench import collect as collecting
+
+    drawn = agreeing.compare(*map(collecting.read, options.runs))
+    if options.out:
+        agreeing.write(drawn, options.out)
+    print(agreeing.to_text(drawn))
+
+
+VERBS = {
+    "machine": machine,
+    "kernels": kernels_,
+    "config": config,
+    "plan": plan,
+    "pedigree": pedigree,
+    "chromosome": chromosome,
+    "assemble": assemble,
+    "dataset": dataset,
+    "oracle": oracle,
+    "build": build,
+    "run": run,
+    "refuse": refuse,
+    "collect": collect,
+    "history": history,
+    "table": table,
+    "figure": figure,
+    "compare": compare,
+    "claims": claims,
+    "summary": summary,
+    "agreement": agreement,
+}
 
 
 if __name__ == "__main__":

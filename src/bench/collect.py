@@ -38,11 +38,13 @@ OBSERVATION = {
     "value": "float64",
     "unit": "string",
     "size": "Int64",  # bytes of what a limit was measured on
+    "process": "Int64",  # of several fresh ones, from 0
     "repeat": "Int64",
+    "calls": "Int64",  # that a time is the mean of
     "step": "Int64",
     "note": "string",
 }
-OUTCOME = {"status": "string", "reason": "string"}
+OUTCOME = {"status": "string", "reason": "string", "contaminated": "string"}
 PROVENANCE = {
     "commit": "string",
     "dirty": "boolean",
@@ -60,6 +62,11 @@ PROVENANCE = {
     "memory": "Int64",
     "gpu": "string",
     "driver": "string",
+    "affinity": "string",
+    "pinning": "string",
+    "governor": "string",
+    "numa_nodes": "Int64",
+    "huge_pages": "string",
     "blas": "string",
     "python": "string",
     "started_at": "string",

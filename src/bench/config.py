@@ -31,8 +31,9 @@ class Stanza(BaseModel):
 
 
 class Timing(Stanza):
-    """How long each cell is timed: `least` repeats, on until `seconds`, at the `most`."""
+    """How long each cell is timed: `least` repeats, on until `seconds`, at the `most`; in so many fresh processes."""
 
+    processes: Count = 1
     least: Annotated[int, Field(ge=3)] = 5
     seconds: Annotated[float, Field(gt=0)] = 0.3
     most: Annotated[int, Field(ge=3)] = 50

@@ -117,5 +117,6 @@ def _hangs_on(document: Path, datasets: set[str], libraries: set[str]) -> bool:
     except BenchError:
         return False
     case = found["identity"]
-    used = {f"{case.get('kernel') or case.get('method')}/{case.get('target')}", case.get("against")}
+    partners = (case.get("against") or "").split(",")
+    used = {f"{case.get('kernel') or case.get('method')}/{case.get('target')}", *partners}
     return found["status"] == "refused" and (case["dataset"] in datasets or bool(used & libraries))

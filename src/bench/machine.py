@@ -67,9 +67,16 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
+@cache
+def usable_cpus() -> frozenset[int]:
+    """The numbers of the cores that this process may run on, as they were when first asked for: OpenMP binds the
+    thread that loads it to one of them."""
+    return frozenset(os.sched_getaffinity(0))
+
+
 def _core_count() -> int:
     """Cores that this process may use: by affinity, and by the CPU quota of its cgroup, rounded up."""
-    counts = [len(os.sched_getaffinity(0))]
+    counts = [len(usable_cpus())]
     for text in cgroup("cpu.max"):
         quota, _, period = text.partition(" ")
         if quota.isdigit() and period.isdigit():

@@ -6,6 +6,7 @@ PROTOCOL names what is measured and how; raising it reruns every timed job.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import resource
 import sys
@@ -16,8 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PROTOCOL = 1
+from bench.errors import BenchError
+
+PROTOCOL = 2
 LOCK = Path(tempfile.gettempdir()) / "blupbench-timing.lock"
+# Seconds of a sample. Below, what a call from Python costs (about 1 µs) and the clock's own reading (0.05 µs) show,
+# and one interrupt (some µs) is a sizeable part.
+SHORTEST = 1e-3
+MOST_CALLS = 1_000_000  # of a sample
+# Seconds after which the threads of a library that has returned sleep: OpenBLAS's spin for 2²⁶ cycles (26 ms at
+# 2.6 GHz), those of libgomp for some ms.
+SPIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,17 +43,52 @@ CLOCK = Clock()
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed call. wall and cpu in seconds; cpu sums over the process's threads."""
+    """One timed stretch of equal calls.
+
+    wall and cpu: seconds per call; cpu sums over the process's threads. calls: how many were made. Of all calls
+    together: switches, how often the kernel took a core away from a thread that wanted to go on; minor_faults, pages
+    that came from memory; major_faults, pages that came from a disk.
+    """
 
     wall: float
     cpu: float
+    calls: int = 1
+    switches: int = 0
+    minor_faults: int = 0
+    major_faults: int = 0
 
 
-def once(call: Callable[[], object], clock: Clock = CLOCK) -> Sample:
-    """Time one call, which must return only when its result is ready."""
+def once(call: Callable[[], object], clock: Clock = CLOCK, *, calls: int = 1) -> Sample:
+    """Time `calls` calls in a row, each of which must return only when its result is ready.
+
+    BenchError where the clock stood still or went backwards meanwhile: such a time is no time.
+    """
+    before = resource.getrusage(resource.RUSAGE_SELF)
     cpu, wall = clock.cpu(), clock.wall()
-    call()
-    return Sample(clock.wall() - wall, clock.cpu() - cpu)
+    for _ in range(calls):
+        call()
+    took, used = clock.wall() - wall, clock.cpu() - cpu
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    _plausible(took, used)
+    return Sample(
+        took / calls,
+        used / calls,
+        calls,
+        after.ru_nivcsw - before.ru_nivcsw,
+        after.ru_minflt - before.ru_minflt,
+        after.ru_majflt - before.ru_majflt,
+    )
+
+
+def _plausible(wall: float, cpu: float) -> None:
+    """Refuse what cannot have been: wall time must grow, CPU time must not shrink."""
+    for name, took, broken in (("wall clock", wall, not wall > 0), ("CPU clock", cpu, not cpu >= 0)):
+        if broken:
+            what = "stood still" if took == 0 else f"went backwards by {-took:.3g} s"
+            raise BenchError(
+                f"the {name} {what} during a timed call, so nothing can be timed; see what sets the clock of this "
+                "machine (a virtual machine that was moved or paused does), and run again"
+            )
 
 
 def repeats(
@@ -55,16 +100,36 @@ def repeats(
     warm: bool = True,
     clock: Clock = CLOCK,
 ) -> list[Sample]:
-    """Time `call` at least `least` times, then on until `seconds` have been measured or `most` calls made.
+    """`least` samples of `call`, then on until `seconds` have been measured or there are `most`.
 
-    warm: one call beforehand that is not counted (page faults, lazy initialisation, branch history).
+    A sample is one call, or as many as take SHORTEST, found out beforehand.
+    warm: the first call is not counted (page faults, lazy initialisation, branch history).
     """
-    if warm:
-        call()
-    samples: list[Sample] = []
-    while len(samples) < least or (len(samples) < most and sum(s.wall for s in samples) < seconds):
-        samples.append(once(call, clock))
+    first = once(call, clock)
+    calls = calls_of_a_sample(call, first, clock)
+    samples = [] if warm or calls > 1 else [first]
+    while len(samples) < least or (len(samples) < most and sum(s.wall * s.calls for s in samples) < seconds):
+        samples.append(once(call, clock, calls=calls))
     return samples
+
+
+def calls_of_a_sample(call: Callable[[], object], first: Sample, clock: Clock = CLOCK) -> int:
+    """How many calls take SHORTEST; 1 for a call that takes that long.
+
+    first: a call made before. One of ten times SHORTEST is believed although it was the first.
+    """
+    if first.wall >= 10 * SHORTEST:
+        return 1
+    calls = 1
+    while calls < MOST_CALLS and (took := once(call, clock, calls=calls).wall) * calls < SHORTEST:
+        calls = min(MOST_CALLS, max(2 * calls, math.ceil(1.2 * SHORTEST / took)))
+    return calls
+
+
+def settle(threads: int) -> None:
+    """Wait until the threads of what was called before have stopped spinning; one thread leaves none behind."""
+    if threads > 1:
+        time.sleep(SPIN)
 
 
 def peak_rss() -> int:

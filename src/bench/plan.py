@@ -76,12 +76,10 @@ def best(kernel: Kernel) -> str:
 
 
 def kernels_of(case: Case) -> list[tuple[str, str]]:
-    """(kernel, target) of a case; a paired case has its partner as a second one."""
-    pairs = [(case["kernel"], case["target"])]
-    if "against" in case:
-        name, _, target = case["against"].partition("/")
-        pairs.append((name, target))
-    return pairs
+    """(kernel, target) of a case; in a paired case its partners follow."""
+    named = case["against"].split(",") if "against" in case else []
+    partners = [name.partition("/") for name in named]
+    return [(case["kernel"], case["target"]), *((name, target) for name, _, target in partners)]
 
 
 def thread_counts(threads: Iterable[int | str]) -> list[int]:
@@ -141,5 +139,5 @@ def refusal(case: Case, config: Config) -> str | None:
 
 
 def _said_of(name: str, target: str, reason: str, case: Case) -> str:
-    """A kernel's reason; the partner's in a pair names it."""
-    return f"{name}/{target}: {reason}" if f"{name}/{target}" == case.get("against") else reason
+    """A kernel's reason; a partner's in a pair names it."""
+    return f"{name}/{target}: {reason}" if f"{name}/{target}" in case.get("against", "").split(",") else reason

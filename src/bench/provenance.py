@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.machine import blas_libraries, this_machine
+from bench.machine import blas_libraries, this_machine, usable_cpus
 from bench.measure import PROTOCOL
 from bench.record import sha256_of
+from bench.surroundings import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "envs" / "run.txt"
@@ -23,10 +24,18 @@ THREAD_VARIABLES = (
 )
 
 
+# A thread stays on a core, and the threads lie beside each other; the user's own settings win.
+PINNED = {"OMP_PLACES": "cores", "OMP_PROC_BIND": "close"}
+
+
 def set_threads(threads: int) -> None:
-    """Fix the thread pools of every library; to be called before numpy is first imported."""
+    """Fix the thread pools of every library, and their threads to cores; to be called before numpy is first
+    imported."""
+    usable_cpus()  # as it is now: OpenMP narrows it to one core for the thread that loads it
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
+    for variable, value in PINNED.items():
+        os.environ.setdefault(variable, value)
 
 
 def git_state() -> tuple[str, bool | None]:
@@ -72,6 +81,7 @@ def collect_provenance(*, version: int, **more: Any) -> dict[str, Any]:
         "memory": machine.memory,
         "gpu": ", ".join(machine.gpus),
         "driver": machine.driver,
+        **settings(),
         "blas": blas_in_use(),
         "python": platform.python_version(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import BenchError
 
-UNITS = ("s", "B", "1", "1/s", "B/s")
+UNITS = ("s", "B", "1", "1/s", "B/s", "J")
 STATUSES = ("ok", "refused", "wrong", "oom", "timeout")
 
 

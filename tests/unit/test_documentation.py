@@ -114,11 +114,12 @@ def test_every_column_of_the_table_is_documented_with_its_type():
 def metrics_in_source() -> set[tuple[str, str]]:
     """(metric, unit) of every observation that an experiment adds; {} stands for what is put in later."""
     found = set()
-    for module in (PACKAGE / "experiments").glob("*.py"):
+    for module in [*(PACKAGE / "experiments").glob("*.py"), PACKAGE / "surroundings.py"]:
         for call in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute | ast.Name) and call.args):
                 continue
-            unit = {"number": "1", "timed": "s", "skipped": "s", "add": None}.get(call.func.attr, "")
+            function = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id
+            unit = {"number": "1", "timed": "s", "skipped": "s", "add": None}.get(function, "")
             name = pattern_of(call.args[0])
             if unit is None and len(call.args) == 3 and isinstance(call.args[2], ast.Constant):
                 unit = call.args[2].value

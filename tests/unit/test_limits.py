@@ -38,7 +38,7 @@ def doc(folder):
 def test_every_limit_is_a_row_per_try(doc):
     assert doc.status == "ok"
     tries = {}
-    for row in doc.rows:
+    for row in (row for row in doc.rows if "target" in row):
         assert row["value"] > 0
         assert (row["target"], row["threads"], row["phase"]) == ("scalar", 1, "limits")
         marks = row["metric"], row.get("dtype"), row.get("k"), row.get("size")
@@ -52,7 +52,7 @@ def test_every_limit_is_a_row_per_try(doc):
 def test_the_document_is_part_of_the_table(doc, tmp_path):
     doc.write(tmp_path / "limits.json")
     frame = collect([tmp_path / "limits.json"])
-    assert set(frame["target"]) == {"scalar"}
+    assert set(frame["target"].dropna()) == {"scalar"}
     assert frame["kernel"].isna().all()
     assert frame["dataset"].isna().all()
     assert set(frame.loc[frame["metric"] == "read_peak", "size"]) == set(limits.READ_SIZES)
@@ -179,4 +179,17 @@ def test_the_limits_are_run_by_the_command_line_without_a_data_set(folder, tmp_p
     case = '{"experiment": "limits", "threads": 1, "thread_counts": [1]}'
     out = tmp_path / "limits.json"
     assert cli.main(["run", "--case", case, "--limits", str(folder), "--out", str(out)]) == 0
-    assert len(collect([out])) == limits.ROUNDS * (2 + 2 * len(kernels.LOOKUP_COLUMNS) + 1 + 5 + 1)
+    frame = collect([out])
+    assert frame["target"].notna().sum() == limits.ROUNDS * (2 + 2 * len(kernels.LOOKUP_COLUMNS) + 1 + 5 + 1)
+
+
+def test_the_sizes_of_the_caches_are_rows_and_disturb_no_bound(doc, tmp_path):
+    from bench.machine import caches
+    from bench.tables import _bounds
+
+    sizes = {row["note"]: row["value"] for row in doc.rows if row["metric"] == "cache_size"}
+    assert sizes == caches()
+    doc.write(tmp_path / "limits.json")
+    assert set(_bounds.limits(collect([tmp_path / "limits.json"]))["metric"]) == {
+        "fma_peak", "lookup_peak", "int8_peak", "read_peak", "copy_peak",
+    }  # fmt: skip

@@ -29,6 +29,14 @@ flags\t\t: fpu
 """
 
 
+@pytest.fixture(autouse=True)
+def cores():
+    """What a test says of the cores is asked anew, and forgotten after it."""
+    machine.usable_cpus.cache_clear()
+    yield
+    machine.usable_cpus.cache_clear()
+
+
 @pytest.fixture
 def files(monkeypatch):
     """{path: text} that Path finds in place of the machine's own below /proc and /sys."""
@@ -121,11 +129,18 @@ def test_available_memory_is_no_more_than_the_cgroup_allows(cgroups):
     assert machine.memory_available() == 1_000_000
 
 
-@pytest.mark.parametrize(("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 3)])
-def test_the_cores_are_those_of_the_affinity_or_the_cgroup_s_quota(cgroups, monkeypatch, text, cores):
+@pytest.mark.parametrize(("text", "number"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 3)])
+def test_the_cores_are_those_of_the_affinity_or_the_cgroup_s_quota(cgroups, monkeypatch, text, number):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     cgroups("jobs/cpu.max", text)
-    assert machine._core_count() == cores
+    assert machine._core_count() == number
+
+
+def test_cores_stay_those_of_the_start_when_openmp_binds_a_thread(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    machine.usable_cpus()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2})
+    assert machine.usable_cpus() == {0, 1, 2}
 
 
 def test_a_part_of_the_memory_is_left_to_the_system():

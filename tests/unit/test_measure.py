@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bench import measure
-from bench.measure import Clock, Sample, exclusive, once, repeats
+from bench.errors import BenchError
+from bench.measure import Clock, calls_of_a_sample, exclusive, once, repeats
 
 
 class FakeTime:
@@ -29,7 +30,79 @@ class FakeTime:
 
 def test_one_call_is_timed_by_wall_and_cpu():
     fake = FakeTime([0.25])
-    assert once(fake.call, fake.clock) == Sample(wall=0.25, cpu=0.5)
+    sample = once(fake.call, fake.clock)
+    assert (sample.wall, sample.cpu, sample.calls) == (0.25, 0.5, 1)
+
+
+def test_a_sample_of_several_calls_is_their_mean():
+    fake = FakeTime([0.25, 0.5, 0.75, 1.0])
+    sample = once(fake.call, fake.clock, calls=4)
+    assert (sample.wall, sample.cpu, sample.calls) == (0.625, 1.25, 4)
+    assert fake.calls == 4
+
+
+def clock_of(walls, cpus=(0.0,) * 99):
+    walls, cpus = iter(walls), iter(cpus)
+    return Clock(wall=lambda: next(walls), cpu=lambda: next(cpus))
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [
+        (clock_of([5.0, 4.5]), r"the wall clock went backwards by 0\.5 s during a timed call"),
+        (clock_of([5.0, 5.0]), "the wall clock stood still during a timed call"),
+        (clock_of([5.0, float("nan")]), "the wall clock went backwards"),
+        (clock_of([5.0, 6.0], [2.0, 1.75]), r"the CPU clock went backwards by 0\.25 s"),
+    ],
+)
+def test_a_clock_that_does_not_go_forward_is_told_and_gives_no_sample(clock, said):
+    with pytest.raises(BenchError, match=said):
+        once(lambda: None, clock)
+
+
+def test_a_clock_that_goes_backwards_later_ends_the_repeats():
+    with pytest.raises(BenchError, match="went backwards"):
+        repeats(lambda: None, least=3, clock=clock_of([0.0, 1.0, 1.0, 2.0, 2.0, 1.5]))
+
+
+def test_cpu_time_may_stand_still():
+    assert once(lambda: None, clock_of([0.0, 1.0])).cpu == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"), [(1.0, 1), (1e-2, 1), (2e-3, 1), (1e-3, 1), (4e-4, 3), (1e-4, 12), (1e-6, 1200)]
+)
+def test_calls_too_short_for_the_clock_are_timed_together(seconds, calls):
+    fake = FakeTime([seconds])
+    found = calls_of_a_sample(fake.call, once(fake.call, fake.clock), fake.clock)
+    assert found == pytest.approx(calls, abs=1)  # one where a product is rounded up
+    assert found * seconds >= measure.SHORTEST
+
+
+def test_the_calibration_does_not_believe_a_slow_first_call():
+    fake = FakeTime([5e-3, 1e-4])
+    assert calls_of_a_sample(fake.call, once(fake.call, fake.clock), fake.clock) >= 10
+
+
+def test_the_calibration_ends_also_for_a_call_that_takes_next_to_nothing():
+    fake = FakeTime([1e-12])
+    assert calls_of_a_sample(lambda: fake.call(), once(fake.call, fake.clock), fake.clock) == measure.MOST_CALLS
+
+
+def test_short_calls_are_repeated_until_the_seconds_are_measured():
+    fake = FakeTime([1e-4])
+    samples = repeats(fake.call, least=3, seconds=0.01, most=1000, clock=fake.clock)
+    assert {s.calls for s in samples} == {12}
+    assert all(s.wall == pytest.approx(1e-4) for s in samples)
+    assert len(samples) == 9  # 9 · 12 · 1e-4 is the first above 0.01
+
+
+def test_a_sample_counts_page_faults_and_switches():
+    blocks = []
+    sample = once(lambda: blocks.append(np.ones(1 << 22)))  # 32 MB, touched for the first time
+    assert sample.minor_faults > 8
+    assert sample.major_faults >= 0
+    assert sample.switches >= 0
 
 
 def test_the_warm_up_is_called_and_not_counted():
@@ -59,7 +132,7 @@ def test_repeats_go_on_until_least_and_seconds_or_most(duration, least, seconds,
     fake = FakeTime([duration])
     samples = repeats(fake.call, least=least, seconds=seconds, most=most, clock=fake.clock)
     assert len(samples) == expected
-    assert fake.calls == expected + 1
+    assert fake.calls - expected == (1 if duration >= 10 * measure.SHORTEST else 2)  # warm-up, calibration
 
 
 def test_an_error_of_the_call_is_not_swallowed():

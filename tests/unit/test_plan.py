@@ -164,8 +164,8 @@ def test_the_paper_s_sizes_are_refused_in_words():
     assert {case["kernel"] for case in three_million} == set(paper.kernels)
     reasons = {case["kernel"]: plan.refusal(case, paper) for case in three_million}
     assert all(reasons.values())
-    assert reasons["numba_unpack"].startswith("data set freudenberg_3m: ")
-    assert reasons["numba_unpack"].endswith("of memory, 7.2 GB can be used")
+    assert reasons["decompress"].startswith("data set freudenberg_3m: ")
+    assert reasons["decompress"].endswith("of memory, 7.2 GB can be used")
 
 
 def test_a_kernel_that_is_not_there_is_an_error():

@@ -14,9 +14,13 @@ from bench.statistics import (
     DRAWS,
     Interval,
     _bootstrap_medians,
+    by_process,
+    centre,
     median_interval,
     paired_ratio_interval,
     ratio_interval,
+    superiority,
+    widened,
 )
 
 
@@ -190,3 +194,145 @@ def test_ratio_and_paired_ratio_cover_the_true_ratio():
         assert 0.94 < np.mean([i.low <= 4 <= i.high for i in intervals]) < 0.985
     widths = [np.median([i.high / i.low for i in intervals]) for intervals in (plain, paired)]
     assert widths[1] < 1.5 * widths[0]  # drift of a factor e costs the pairs nothing
+
+
+def test_values_are_split_by_process_and_a_missing_number_is_one_process():
+    split = by_process([1.0, 2.0, 3.0, 4.0], [1, 0, 1, 0])
+    assert [group.tolist() for group in split] == [[2.0, 4.0], [1.0, 3.0]]
+    assert [group.tolist() for group in by_process([1.0, 2.0], [math.nan, math.nan])] == [[1.0, 2.0]]
+
+
+def test_several_processes_are_summarised_by_the_median_of_their_medians():
+    processes = [np.array([1.0, 2.0, 9.0]), np.array([5.0]), np.array([3.0, 4.0])]
+    assert centre(processes) == 3.5
+    assert median_interval(processes).value == 3.5
+    assert ratio_interval(processes, [7.0, 7.0]).value == 0.5
+
+
+def test_one_process_in_a_list_is_as_good_as_its_values():
+    values = np.random.default_rng(3).exponential(size=9)
+    assert median_interval([values]) == median_interval(values)
+    assert paired_ratio_interval([values], [values + 1]) == paired_ratio_interval(values, values + 1)
+
+
+def test_repeats_that_are_all_equal_leave_the_bootstrap_of_the_processes():
+    # All medians of five draws from 1 to 5: the interval of five values, whatever is resampled within.
+    processes = [np.full(8, float(value)) for value in (3, 1, 4, 5, 2)]
+    assert median_interval(processes) == Interval(3.0, 1.0, 5.0)
+
+
+def test_a_missing_value_in_a_process_makes_the_interval_missing():
+    assert math.isnan(median_interval([np.array([1.0, 2.0]), np.array([math.nan])]).value)
+    assert math.isnan(median_interval([np.array([1.0]), np.array([])]).value)
+
+
+def test_single_repeats_of_several_processes_have_bounds():
+    found = median_interval([np.array([1.0]), np.array([2.0]), np.array([4.0])])
+    assert (found.value, found.low, found.high) == (2.0, 1.0, 4.0)
+
+
+def test_pairs_must_match_process_by_process():
+    with pytest.raises(ValueError, match="equally many values, got 3 and 3"):
+        paired_ratio_interval([np.ones(2), np.ones(1)], [np.ones(1), np.ones(2)])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "share"),
+    [
+        ([1.0, 1.0, 1.0, 5.0], [2.0, 3.0, 4.0, 4.0], 0.75),
+        ([1.0, 2.0], [1.0, 2.0], 0.5),
+        ([1.0, 1.0], [1.0, 0.5], 0.25),
+    ],
+)
+def test_superiority_is_the_share_of_pairs_in_which_the_first_is_less(a, b, share):
+    assert superiority(a, b) == share
+    assert superiority([np.array(a)] * 3, [np.array(b)] * 3) == share
+
+
+def test_superiority_of_nothing_is_not_a_number():
+    assert math.isnan(superiority([], []))
+
+
+def test_an_interval_is_widened_in_squares_of_logarithms():
+    found = widened(Interval(2.0, 2 * math.exp(-0.3), 2 * math.exp(0.6)), 0.4 / 1.96)
+    assert found.value == 2.0
+    assert (found.low, found.high) == pytest.approx((2 * math.exp(-0.5), 2 * math.exp(math.hypot(0.6, 0.4))))
+    assert widened(Interval(2.0, 1.0, 3.0), 0.0) == Interval(2.0, pytest.approx(1.0), pytest.approx(3.0))
+    assert math.isnan(widened(Interval(2.0, math.nan, math.nan), 0.1).low)
+
+
+def times(
+    rng, processes: int, repeats: int, *, between: float, within: float, wander: float = 0.0
+) -> list[np.ndarray]:
+    """Log-normal times around 1 s: what a process settles, the noise of its repeats, a level that wanders in it."""
+    level = rng.normal(0, between, (processes, 1)) + np.cumsum(rng.normal(0, wander, (processes, repeats)), axis=1)
+    return list(np.exp(level + rng.normal(0, within, (processes, repeats))))
+
+
+def coverage(estimate, trials: int = 400, truth: float = 1.0) -> float:
+    found = [estimate() for _ in range(trials)]
+    return float(np.mean([interval.low <= truth <= interval.high for interval in found]))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(
+    ("processes", "between", "least", "most"),
+    [
+        (1, 0.03, 0.25, 0.50),  # one process does not know the others
+        (2, 0.03, 0.65, 0.83),
+        (3, 0.03, 0.84, 0.96),
+        (5, 0.03, 0.93, 1.0),
+        (10, 0.03, 0.93, 1.0),
+        (5, 0.0, 0.97, 1.0),  # to the wide side where they do not differ
+    ],
+)
+def test_the_interval_of_several_processes_covers_what_they_have_in_common(processes, between, least, most):
+    rng = np.random.default_rng([7, processes])
+    found = coverage(lambda: median_interval(times(rng, processes, 10, between=between, within=0.02)))
+    assert least <= found <= most
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("processes", "least"), [(3, 0.90), (5, 0.94)])
+def test_ratios_of_several_processes_cover_the_true_ratio(processes, least):
+    rng = np.random.default_rng([8, processes])
+
+    def one() -> list[np.ndarray]:
+        return times(rng, processes, 10, between=0.03, within=0.02)
+
+    def pair() -> Interval:
+        drift = [np.exp(np.cumsum(rng.normal(0, 0.05, 10))) for _ in range(processes)]
+        sides = ([x * d for x, d in zip(one(), drift, strict=True)] for _ in range(2))
+        return paired_ratio_interval(*sides)
+
+    assert coverage(lambda: ratio_interval(one(), one())) >= least
+    assert coverage(pair) >= least - 0.03
+
+
+@pytest.mark.statistical
+def test_repeats_whose_level_wanders_are_covered_less_the_more_there_are():
+    rng = np.random.default_rng(9)
+    found = [
+        coverage(lambda size=size: median_interval(times(rng, 1, size, between=0.0, within=0.02, wander=0.01)))
+        for size in (5, 15, 30)
+    ]
+    assert 0.70 < found[0] < 0.90
+    assert 0.42 < found[1] < 0.64
+    assert 0.20 < found[2] < 0.40
+
+
+@pytest.mark.statistical
+def test_a_ratio_of_sessions_widened_by_their_drift_covers_the_true_ratio():
+    rng = np.random.default_rng(10)
+
+    def session_ratios() -> tuple[Interval, Interval]:
+        machine = np.exp(rng.normal(0, 0.1, 12))  # twelve sessions; the limits tell the machine's speed in each
+        a, b = (machine[i] * times(rng, 1, 10, between=0.0, within=0.02)[0] for i in (0, 1))
+        sd = float(np.log(machine).std(ddof=1))
+        plain = ratio_interval(a, b)
+        return plain, widened(plain, math.sqrt(2) * sd)
+
+    found = [session_ratios() for _ in range(400)]
+    plain, wide = (np.mean([side[i].low <= 1.0 <= side[i].high for side in found]) for i in (0, 1))
+    assert plain < 0.4
+    assert 0.90 < wide < 0.99

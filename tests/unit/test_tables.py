@@ -13,7 +13,7 @@ from synthetic_documents import measurements
 from bench import tables
 from bench.errors import BenchError
 from bench.record import Document
-from bench.tables import _page
+from bench.tables import _cells, _page
 
 
 @pytest.fixture(scope="module")
@@ -448,3 +448,142 @@ def test_gram_without_dsyrk_has_no_ratio(tmp_path):
     drawn = tables.load("gram").draw(measurements(tmp_path, synthetic.gram_document("pigs", "plink2", "plink2")))
     assert drawn["dsyrk_speedup"].isna().all()
     assert drawn["rate"].gt(0).all()
+
+
+def contaminate(doc: Document, reason: str = "other processes took 40% of the usable cores") -> Document:
+    doc.provenance = doc.provenance | {"contaminated": reason}
+    return doc
+
+
+def test_contaminated_sessions_are_marked_and_explained_below_the_table(tmp_path):
+    busy = contaminate(synthetic.products_document("cattle", "decompress", "avx512", "f8", 1))
+    quiet = synthetic.products_document("cattle", "five_codes", "avx2", "f8", 1)
+    frame = measurements(tmp_path / "docs", busy, quiet)
+    tables.write("products", frame, tmp_path)
+    drawn = pd.read_csv(tmp_path / "products.csv")
+    assert drawn.groupby("kernel")["contaminated"].count().to_dict() == {"decompress": 6, "five_codes": 0}
+    page = (tmp_path / "products.html").read_text()
+    marked = [cells for kind, cells in Rows(page).rows if "contaminated" in kind.split()]
+    assert len(marked) == 6
+    assert all(cells[0] == "cattle †" and "decompress" in cells for cells in marked)
+    for text in (page, (tmp_path / "products.md").read_text()):
+        assert (
+            "† Contaminated: something else disturbed the machine in this session (other processes took 40%" in text
+        )
+    assert "contaminated" not in (tmp_path / "products.md").read_text().split("Contaminated:")[0]
+
+
+def test_without_contamination_there_is_no_dagger(frame, tmp_path):
+    for name in tables.names():
+        tables.write(name, frame, tmp_path)
+        assert "†" not in (tmp_path / f"{name}.html").read_text()
+        assert "†" not in (tmp_path / f"{name}.md").read_text()
+
+
+def test_every_table_of_times_marks_contaminated_sessions(tmp_path):
+    frame = measurements(tmp_path, *(contaminate(doc) for doc in synthetic.documents().values()))
+    for name in ("products", "bounds", "kernels", "paired", "centred", "gram", "solves"):
+        drawn = tables.load(name).draw(frame)
+        assert drawn["contaminated"].notna().all(), name
+    assert f"Contaminated: {frame[frame['metric'].notna()]['case'].nunique()} of" in tables.load("summary").to_text(
+        frame
+    )
+
+
+def test_many_reasons_are_not_all_written_below_the_table():
+    drawn = pd.DataFrame({"dataset": list("abcdefghijkl"), "contaminated": [f"reason {i}" for i in range(12)]})
+    said = _page.footnote(drawn)
+    assert "reason 7; … and 4 more reasons, in the CSV file" in said
+    assert "reason 8" not in said
+
+
+def in_processes(doc: Document, factors: tuple[float, ...]) -> Document:
+    """The rows of `doc` once per process, whose times are `factors` times as long."""
+    rows = []
+    for process, factor in enumerate(factors):
+        timed = [row | {"process": process} for row in doc.rows]
+        rows += [row | {"value": row["value"] * (factor if row["metric"].endswith("_time") else 1)} for row in timed]
+    doc.rows = rows
+    return doc
+
+
+def test_processes_are_the_outer_level_of_the_summary(tmp_path):
+    factors = (1.0, 1.3, 0.8, 1.1, 1.2)
+    doc = in_processes(synthetic.products_document("cattle", "decompress", "avx512", "f8", 1), factors)
+    row = at(tables.load("products").draw(measurements(tmp_path, doc)), k=10, direction="matmul")
+    n, m = synthetic.SIZES["cattle"]
+    one = 1e3 * n * m * 10 / 36e9
+    assert row["time_ms"] == pytest.approx(1.1 * one)
+    assert row["min_ms"] == pytest.approx(0.8 * 0.98 * one)
+    assert row["repeats"] == 5 * len(synthetic.WOBBLE)
+    # The repeats of a process lie within 5 %: the bounds are those of the processes.
+    assert row["time_ms_low"] == pytest.approx(0.8 * one, rel=0.03)
+    assert row["time_ms_high"] == pytest.approx(1.3 * one, rel=0.06)
+
+
+def test_pairs_of_several_processes_are_matched_within_each(tmp_path):
+    doc = in_processes(synthetic.paired_document(4.0), (1.0, 7.0, 0.5))
+    row = tables.load("paired").draw(measurements(tmp_path, doc)).iloc[0]
+    assert (row["times_as_fast"], row["times_as_fast_low"], row["times_as_fast_high"]) == pytest.approx((4, 4, 4))
+    assert (row["pairs"], row["faster_share"]) == (15, 1.0)
+    assert row["minima_ratio"] == pytest.approx(4.0)
+
+
+def test_pairs_tell_an_effect_size(tmp_path):
+    doc = synthetic.paired_document(4.0)
+    slow = [row for row in doc.rows if row.get("kernel") == "decompress" and row["repeat"] < 2]
+    for row in slow:  # in two rounds of five the first is the slower one
+        row["value"] *= 8
+    drawn = tables.load("paired").draw(measurements(tmp_path, doc))
+    assert drawn["faster_share"].tolist() == pytest.approx([0.6, 0.6])
+
+
+def test_an_entry_of_three_kernels_compares_the_first_with_each_other(tmp_path):
+    doc = synthetic.paired_document(4.0)
+    doc.identity["against"] = "dense_blas/openblas,five_codes/avx512"
+    second = [row for row in doc.rows if row.get("kernel") == "dense_blas"]
+    doc.rows += [row | {"kernel": "five_codes", "target": "avx512", "value": row["value"] / 8} for row in second]
+    drawn = tables.load("paired").draw(measurements(tmp_path, doc))
+    assert len(drawn) == 4
+    for against, ratio in (("dense_blas", 4.0), ("five_codes", 0.5)):
+        row = at(drawn, against=against, direction="matmul")
+        assert row["kernel"] == "decompress"
+        assert row["times_as_fast"] == pytest.approx(ratio)
+        assert row["faster_share"] == (ratio > 1)
+
+
+def test_ratios_of_sessions_are_widened_by_the_drift_of_the_machine(tmp_path):
+    def ratio(folder, *factors):
+        docs = [synthetic.products_document("cattle", *kernel, "f8", 1) for kernel in list(synthetic.SHARE)[:6]]
+        for doc, factor in zip(docs, factors, strict=True):
+            for row in doc.rows:
+                row["value"] *= factor if row["metric"] == "fma_peak" else 1
+        drawn = tables.load("products").draw(measurements(tmp_path / folder, *docs))
+        return at(drawn, k=10, direction="matmul", kernel="five_codes", target="avx2")
+
+    quiet, drifting = ratio("quiet", *[1.0] * 6), ratio("drifting", 1.0, 1.1, 0.9, 1.2, 1.0, 0.8)
+    assert drifting["blas_speedup"] == quiet["blas_speedup"]
+    sd = np.log([1.0, 1.1, 0.9, 1.2, 1.0, 0.8]).std(ddof=1) * 2.571 / 1.96  # Student's t with 5 degrees of freedom
+    for end in ("low", "high"):
+        own = np.log(quiet[f"blas_speedup_{end}"] / quiet["blas_speedup"])
+        wide = np.log(drifting[f"blas_speedup_{end}"] / drifting["blas_speedup"])
+        assert abs(wide) == pytest.approx(np.hypot(own, 1.96 * np.sqrt(2) * sd), rel=1e-3)
+
+
+def test_the_drift_of_few_sessions_is_not_known(tmp_path):
+    docs = [synthetic.products_document("cattle", *kernel, "f8", 1) for kernel in list(synthetic.SHARE)[:3]]
+    for i, doc in enumerate(docs):
+        for row in doc.rows:
+            row["value"] *= 1 + i if row["metric"] == "fma_peak" else 1
+    cells = _cells.cells(measurements(tmp_path, *docs), "products")
+    assert (cells["drift"] == 0).all()
+
+
+def test_tables_of_times_have_the_minimum_beside_the_median(frame):
+    for name, median, least in (
+        ("products", "time_ms", "min_ms"), ("gram", "time_s", "min_s"), ("solves", "solve_s", "min_s"),
+        ("centred", "time_ms", "min_ms"),
+    ):  # fmt: skip
+        drawn = tables.load(name).draw(frame)
+        assert (drawn[least] <= drawn[median]).all(), name
+        assert (drawn[least] > 0).all(), name

@@ -93,8 +93,12 @@ def runnable(cases):
 
 
 def option(flag):
-    """`--flag PATH` for an input that is there, nothing for one that is not."""
+    """`--flag PATH …` for the files of an input that is there, nothing for one that is not."""
     name = flag.strip("-").replace("-", "_")
-    return lambda wildcards, input: (
-        f"{flag} {shlex.quote(str(input[name]))}" if input.get(name) else ""
-    )
+
+    def written(wildcards, input):
+        found = input.get(name) or []
+        files = [found] if isinstance(found, str) else found
+        return f"{flag} {shlex.join(map(str, files))}" if files else ""
+
+    return written

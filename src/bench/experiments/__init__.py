@@ -27,20 +27,21 @@ WITHOUT_DATA = ("limits",)  # whose cases have no data set; here, because loadin
 class Files:
     """What a job reads, as paths, and how much it may use.
 
-    dataset: manifest of the case's data set, if it has one. build, against_build: build.json of the kernel (of
-    gram, where X X' is computed) and of a paired case's partner. reference: .npz that a GBLUP reference writes and
-    its solves read. timing: keywords of `measure.repeats`. memory: bytes that may be used, None for what is free
-    when the job starts.
+    dataset: manifest of the case's data set, if it has one. build, against_builds: build.json of the kernel (of
+    gram, where X X' is computed) and of a paired case's native partners. reference: .npz that a GBLUP reference
+    writes and its solves read. timing: keywords of `measure.repeats`. memory: bytes that may be used, None for what
+    is free when the job starts. process: the number of this one, where a case is run in several.
     """
 
     dataset: Path = Path()
     build: Path | None = None
-    against_build: Path | None = None
+    against_builds: tuple[Path, ...] = ()
     oracle: Path | None = None
     limits: Path | None = None
     reference: Path | None = None
     timing: dict[str, Any] = field(default_factory=dict)
     memory: int | None = None
+    process: int = 0
 
 
 def names() -> list[str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, field_validator
 
-from bench import config, kernels, measure
+from bench import config, kernels, measure, surroundings
 from bench.build import installed
 from bench.errors import BenchError
 from bench.experiments import Files, products
 from bench.experiments.paired import in_turn
-from bench.experiments.products import DIRECTIONS
+from bench.experiments.products import DIRECTIONS, order_of, shuffled
 from bench.genotypes.dataset import Dataset
 from bench.oracle import Oracle
 from bench.plan import Case, expand, thread_counts, variants
@@ -82,7 +82,8 @@ def run(case: Case, files: Files) -> Document:
                 operators["imputed"] = Centred(operator, coding, missing)
             if wrong := _verify(doc, case, operators, BlockCentred(packed, coding), oracle):
                 return doc.wrong(wrong)
-            _in_turn(doc, case, operators, oracle)
+            with surroundings.watched(doc, case["threads"]):
+                _in_turn(doc, case, operators, oracle, files.process)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
@@ -117,12 +118,11 @@ def _verify(
     return "; ".join(problems) or None
 
 
-def _in_turn(doc: Document, case: Case, operators: dict[str, Operator], oracle: Oracle) -> None:
-    order = np.random.default_rng(0)
-    for k in case["k"]:
-        for direction in DIRECTIONS:
-            calls = [
-                (products.product(operator, oracle, direction, k, case["dtype"]), {"method": method})
-                for method, operator in operators.items()
-            ]
-            in_turn(doc, calls, order, direction=direction, k=k)
+def _in_turn(doc: Document, case: Case, operators: dict[str, Operator], oracle: Oracle, process: int) -> None:
+    order = order_of(case, process)
+    for k, direction in shuffled(case, process):
+        calls = [
+            (products.product(operator, oracle, direction, k, case["dtype"]), {"method": method})
+            for method, operator in operators.items()
+        ]
+        in_turn(doc, calls, order, case["threads"], direction=direction, k=k)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from bench import config, experiments, kernels, measure
+from bench import config, experiments, kernels, measure, surroundings
 from bench.build import Build, installed
 from bench.errors import BenchError
 from bench.experiments import Files, products
@@ -258,7 +258,7 @@ def _attempt(
     """The reference, or why its data do not allow one."""
     try:
         packed, records = data.packed(), _records(data, case["trait"])
-        with measure.exclusive():
+        with measure.exclusive(), surroundings.watched(doc, case["threads"]):
             reference = _solve_exactly(
                 Session(doc, case, data, packed, records, clock), options, build and build.library
             )
@@ -419,9 +419,10 @@ def run_solve(case: Case, files: Files, reference: Path) -> Document:
             )
             diagonal = session.timed("diagonal_time", "prepare", lambda: grm_diagonal(packed, coding))
             centred = Centred(operator, coding, missing)
-            wrong = _solve_gblup(session, centred, diagonal, exact, options)
-            if options.snp_blup:
-                wrong = wrong or _solve_snp_blup(session, centred, exact, options)
+            with surroundings.watched(doc, case["threads"]):
+                wrong = _solve_gblup(session, centred, diagonal, exact, options)
+                if options.snp_blup:
+                    wrong = wrong or _solve_snp_blup(session, centred, exact, options)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
         except BenchError as error:  # PCG broke down: the kernel's products are not those of a G

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 from scipy.linalg import get_blas_funcs
 
-from bench import config, experiments, measure
+from bench import config, experiments, measure, surroundings
 from bench.build import GRAM, Build, sources
 from bench.errors import BenchError
 from bench.experiments import Files
@@ -70,8 +70,12 @@ def run(case: Case, files: Files) -> Document:
             product = _product(doc, case, packed, build, Path(scratch))
             if wrong := _verify(doc, case["method"], product(), packed):
                 return doc.wrong(wrong)
-            for repeat, sample in enumerate(measure.repeats(product, **files.timing, warm=False)):
-                doc.add("gram_time", sample.wall, "s", phase="gram", repeat=repeat)
+            with surroundings.watched(doc, case["threads"]):
+                samples = measure.repeats(product, **files.timing, warm=False)
+            for repeat, sample in enumerate(samples):
+                place = {"phase": "gram", "repeat": repeat, "calls": sample.calls}
+                doc.add("gram_time", sample.wall, "s", **place)
+                doc.add("gram_cpu", sample.cpu, "s", **place)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
         peak = measure.peak_rss_of_children() if case["method"] == "plink2" else measure.peak_rss()

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from bench import config, measure
+from bench import config, measure, surroundings
 from bench.build import Build, sources
 from bench.experiments import Files, identity
 from bench.kernels import LOOKUP_COLUMNS
-from bench.machine import Limits, built_limits, this_machine
+from bench.machine import Limits, built_limits, caches, this_machine
 from bench.plan import Case, case_id, thread_counts
 from bench.provenance import collect_provenance
 from bench.record import Document, sha256_of
 
-VERSION = 1
+VERSION = 2
 TABLE_BYTES = 243 * 8  # of a table and column
 TABLES = (1, 8)  # 15 KB at 8 columns, which a first-level cache holds, and 124 KB, which a second-level cache does
 READ_SIZES = tuple(1 << power for power in (20, 22, 24, 26, 28))  # bytes: a matrix that a cache holds is read faster
@@ -51,7 +51,9 @@ def run(case: Case, files: Files) -> Document:
         return doc.refuse(
             "the limits could not be compiled; install g++ or name another one in config key `compiler`"
         )
-    with measure.exclusive():
+    for name, size in caches().items():
+        doc.add("cache_size", size, "B", phase="limits", note=name)
+    with measure.exclusive(), surroundings.watched(doc, case["threads"]):
         measure_all(doc, builds, case["thread_counts"])
     return doc
 

@@ -7,13 +7,14 @@ the direction vary inside.
 from __future__ import annotations
 
 import gc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import config, kernels, measure
+from bench import config, kernels, measure, surroundings
 from bench.build import Build
 from bench.errors import BenchError
 from bench.experiments import Files, identity
@@ -22,7 +23,7 @@ from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
 from bench.machine import best_limits, memory_available, this_machine
 from bench.oracle import Oracle
-from bench.plan import Case, expand, thread_counts, variants
+from bench.plan import Case, case_id, expand, thread_counts, variants
 from bench.provenance import blas_in_use, collect_provenance
 from bench.record import Document, sha256_of
 from bench.solvers.operator import Operator
@@ -114,18 +115,29 @@ def run(case: Case, files: Files) -> Document:
             operator = prepare(doc, case, packed, build)
             if wrong := verify(doc, operator, oracle, case):
                 return doc.wrong(wrong)
-            time_limits(doc, case, files.limits)
-            for k in case["k"]:
-                for direction in DIRECTIONS:
+            with surroundings.watched(doc, case["threads"]):
+                time_limits(doc, case, files.limits)
+                for k, direction in shuffled(case, files.process):
                     add_work(doc, case, direction, k)
                     call = product(operator, oracle, direction, k, case["dtype"])
                     time_product(doc, call, direction, k, files.timing)
-            time_limits(doc, case, files.limits)
+                time_limits(doc, case, files.limits)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
     operator.close()
     return doc
+
+
+def order_of(case: Case, process: int) -> np.random.Generator:
+    """Random numbers for the order of what a session times: its own for each case and process, the same each time."""
+    return np.random.default_rng([zlib.crc32(case_id(case).encode()), process])
+
+
+def shuffled(case: Case, process: int) -> list[tuple[int, str]]:
+    """Every (k, direction) of a session, in random order: what drifts along a session hits none of them always."""
+    cells = [(k, direction) for k in case["k"] for direction in DIRECTIONS]
+    return [cells[i] for i in order_of(case, process).permutation(len(cells))]
 
 
 def prepare(
@@ -208,11 +220,19 @@ def add_work(doc: Document, case: Case, direction: str, k: int) -> None:
 def time_product(
     doc: Document, call: Callable[[], object], direction: str, k: int, timing: dict[str, Any], **place: Any
 ) -> None:
-    """Every repeat of one cell, wall and CPU."""
+    """Every repeat of one cell."""
     for repeat, sample in enumerate(measure.repeats(call, **timing)):
-        where = {"phase": "product", "direction": direction, "k": k, "repeat": repeat, **place}
-        doc.add("product_time", sample.wall, "s", **where)
-        doc.add("product_cpu", sample.cpu, "s", **where)
+        add_sample(doc, sample, direction=direction, k=k, repeat=repeat, **place)
+
+
+def add_sample(doc: Document, sample: measure.Sample, **where: Any) -> None:
+    """The rows of one timed product: wall and CPU time, and what disturbed it."""
+    place = {"phase": "product", "calls": sample.calls, **where}
+    doc.add("product_time", sample.wall, "s", **place)
+    doc.add("product_cpu", sample.cpu, "s", **place)
+    doc.add("product_switches", sample.switches, "1", **place)
+    doc.add("product_minor_faults", sample.minor_faults, "1", **place)
+    doc.add("product_major_faults", sample.major_faults, "1", **place)
 
 
 def time_limits(doc: Document, case: Case, folder: Path | None) -> None:

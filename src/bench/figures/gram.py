@@ -15,7 +15,8 @@ CAPTION = (
     "Multiply-adds per second, n(n + 1)/2·m over the median time; whiskers are 95 % bootstrap intervals over "
     "repeats, the figure beside a bar says how many times as fast as dsyrk it is. gram is this package's, exact in "
     "integers; dsyrk the BLAS on a resident float64 matrix; float32 the BLAS on blocks that it unpacks; plink2 the "
-    "whole program --make-rel. A column per number of threads, a row per data set."
+    "whole program --make-rel. Hatched bars: something else disturbed the machine in that session. A column per "
+    "number of threads, a row per data set."
 )
 COLOURS = {"gram": "#D55E00", "dsyrk": "#000000", "float32": "#0072B2", "plink2": "#009E73"}
 
@@ -35,15 +36,20 @@ def draw(frame: pd.DataFrame) -> Figure:
                 style.name_panel(at, f"{dataset}, {style.threads(count)}")
                 _panel(at, here)
         figure.supxlabel("rate (10⁹ multiply-adds per second)", fontsize=8)
+        if handles := style.hatch_handles(shown):
+            style.legend(figure, handles)
     return figure
 
 
 def _panel(at: Axes, rows: pd.DataFrame) -> None:
     y = np.arange(len(rows))[::-1]
     colours = [COLOURS.get(method, style.GREY) for method in rows["method"]]
-    at.barh(
+    bars = at.barh(
         y, rows["rate"], 0.7, color=colours, xerr=style.yerr(rows, "rate"), error_kw={"lw": 0.6, "ecolor": style.GREY}
     )
+    for bar, colour, reason in zip(bars, colours, rows["contaminated"], strict=True):
+        if not pd.isna(reason):
+            bar.set(hatch=style.HATCH, edgecolor=colour, facecolor=(colour, 0.3))
     for height, rate, ratio in zip(y, rows["rate_high"].fillna(rows["rate"]), rows["dsyrk_speedup"], strict=True):
         if np.isfinite(ratio):
             at.annotate(f"{ratio:.3g}×", (rate, height), (3, 0), textcoords="offset points", va="center", fontsize=7)

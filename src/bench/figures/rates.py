@@ -18,7 +18,8 @@ CAPTION = (
     "repeats. Filled bars are float64, outlines in front of them float32. The lines are the FMA peak of the"
     " machine in float64 (solid) and float32 (dashed), measured in the same sessions at the same number of "
     "threads; where one lies above the axis its value is written at the top. Of each kernel the target with"
-    " the least total time in the panel is drawn. A column per number of threads, a row per data set."
+    " the least total time in the panel is drawn. Hatched bars: something else disturbed the machine in that "
+    "session. A column per number of threads, a row per data set."
 )
 WIDE = 0.8  # of a group, for its bars
 
@@ -51,10 +52,13 @@ def _panel(at: Axes, cells: pd.DataFrame, kernels: list[str]) -> None:
             centre = [groups.index(g) for g in zip(of["k"], of["direction"], strict=True)]
             x = np.array(centre, dtype=float) + width * (kernels.index(kernel) - (len(kernels) - 1) / 2)
             colour = style.look(kernel).colour
-            at.bar(
+            bars = at.bar(
                 x, of["rate"] / 1e9, width * 0.9, color=colour if fill else "none", edgecolor=colour,
                 lw=0 if fill else 0.8, yerr=style.yerr(of, "rate") / 1e9, error_kw={"lw": 0.6, "ecolor": style.GREY},
             )  # fmt: skip
+            for bar, reason in zip(bars, of["contaminated"], strict=True):
+                if not pd.isna(reason):
+                    bar.set(hatch=style.HATCH, edgecolor=colour, facecolor=(colour, 0.3 if fill else 0.0))
     at.set_xticks(range(len(groups)), [f"k = {k}\n{style.DIRECTIONS[direction]}" for k, direction in groups])
     at.tick_params(axis="x", length=0)
     at.set_xlim(-0.6, len(groups) - 0.4)
@@ -83,4 +87,4 @@ def _handles(cells: pd.DataFrame) -> list[Patch | Line2D]:
             for dtype, ls in (("f8", "-"), ("f4", "--"))
             if (cells["dtype"] == dtype).any()
         ]
-    return [*bars, *kinds]
+    return [*bars, *kinds, *style.hatch_handles(cells)]

@@ -15,18 +15,18 @@ from bench.tables import _bounds, _cells
 
 TITLE = "Rate against the roofline"
 CAPTION = (
-    "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a"
-    " kernel stores and streams them: 4k for 2 bits a genotype, 5k for five codes, k/8 and k/4 for dense float64"
-    " and float32. Along a line"
-    " k rises from left to right, some of it written beside the fastest kernel on packed and on dense genotypes; "
-    "filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak and of the read"
-    " bandwidth times the intensity, the best measured at the same number of threads. The"
-    " other ceilings are those of experiment limits: the highest rate that table lookups, or 8-bit products,"
-    " allow a kernel of the panel at any of its k, by what the kernel declares, and the slope of reading from"
-    " a cache that could hold the smallest of the matrices. A kernel that looks sums up may so lie above the "
-    "FMA peak, and a matrix that a cache holds above the bandwidth of the memory. Of each kernel the target "
-    "with the least total time in the panel is drawn. A column per dtype and number of threads, a row per "
-    "data set."
+    "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a kernel "
+    "stores and streams them: 4k for 2 bits a genotype, 5k for five codes, k/8 and k/4 for dense float64 and "
+    "float32. Along a line k rises from left to right, some of it written beside the fastest kernel on packed and "
+    "on dense genotypes; filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak and "
+    "of the read bandwidth times the intensity, the best measured at the same number of threads. The other ceilings "
+    "are those of experiment limits: the highest rate that table lookups, or 8-bit products, allow a kernel of the "
+    "panel at any of its k, by what the kernel declares, and the slope of reading from a cache that could hold the "
+    "smallest of the matrices. A kernel that looks sums up may so lie above the FMA peak, and a matrix that a cache "
+    "holds above the bandwidth of the memory. Thin lines at the left, with names: the FMA peak of narrower "
+    "instruction sets at this number of threads, where it is lower. Of each kernel the target with the least total "
+    "time in the panel is drawn. Ringed points: something else disturbed the machine in that session. A column per "
+    "dtype and number of threads, a row per data set."
 )
 CEILINGS = {"lookup": ("table lookups", (0, (6, 2))), "int8": ("8-bit products", (0, (5, 2, 1, 2)))}
 FROM_CACHE = ("bandwidth of a cache", (0, (1, 1.5)))
@@ -39,6 +39,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     if cells.empty:
         return style.nothing(frame, "products", "no product was timed")
     cells = cells.assign(intensity=_intensity(cells)).join(_bounds.bounds(frame, cells))
+    peaks = _bounds.limits(frame).query("metric == 'fma_peak'")
     datasets = cells["dataset"].unique()
     columns = cells[["dtype", "threads"]].drop_duplicates().sort_values(["dtype", "threads"], ascending=[False, True])
     with style.paper():
@@ -49,7 +50,9 @@ def draw(frame: pd.DataFrame) -> Figure:
                     (cells["dataset"] == dataset) & (cells["dtype"] == dtype) & (cells["threads"] == threads)
                 ]
                 style.name_panel(at, f"{dataset}\n{style.DTYPES.get(dtype, dtype)}, {style.threads(threads)}")
-                _panel(at, here, xs=(cells["intensity"].min(), cells["intensity"].max()))
+                xs = cells["intensity"].min(), cells["intensity"].max()
+                _panel(at, here, xs=xs)
+                _narrower(at, here, peaks[(peaks["dtype"] == dtype) & (peaks["threads"] == threads)], xs[0])
         ceilings = cells[["fma_peak", "rate", *CEILINGS]].max(axis=1) / 1e9
         for at in axes.flat:
             style.log_axis(at, "x", cells["intensity"], pad=2)
@@ -57,7 +60,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         for at in axes[-1]:
             at.set_xlabel("multiply-adds per byte")
         figure.supylabel("rate (10⁹ multiply-adds per second)", fontsize=8)
-        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(), *_ceiling_handles(cells)])
+        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(), *_ceiling_handles(cells),
+                              *style.ring_handles(cells)])  # fmt: skip
     return figure
 
 
@@ -108,6 +112,20 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
             at.plot(
                 of["intensity"].astype(float), of["rate"] / 1e9, color=colour, marker=marker,
                 ls="-" if filled else "--", mfc=colour if filled else "white", ms=4, lw=0.8, zorder=3,
+            )  # fmt: skip
+    style.ring(at, cells["intensity"], cells["rate"] / 1e9, cells["contaminated"])
+
+
+def _narrower(at: Axes, cells: pd.DataFrame, peaks: pd.DataFrame, left: float) -> None:
+    """The FMA peak of each instruction set that is a tenth or more below the next wider one drawn."""
+    last = float(cells[["fma_peak", "fma"]].max().max())
+    for peak in peaks.sort_values("value", ascending=False).to_dict("records"):
+        if peak["value"] < 0.9 * last:
+            last = peak["value"]
+            at.plot([left / 2, left * 1.5], [last / 1e9, last / 1e9], color=style.GREY, lw=0.5, zorder=1)
+            at.annotate(
+                peak["target"], (left / 2, last / 1e9), (2, 1), textcoords="offset points", ha="left", va="bottom",
+                fontsize=7, color=style.GREY,
             )  # fmt: skip
 
 

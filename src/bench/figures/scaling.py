@@ -17,7 +17,7 @@ CAPTION = (
     "95 % bootstrap intervals over repeats, mostly smaller than the marker. Both axes are logarithmic; the "
     "dotted line is time proportional to n, from just below the fastest kernel at the smallest n. Filled "
     "and solid is float64, hollow and dashed float32. Of each kernel the target with the least total time "
-    "in the panel is drawn."
+    "in the panel is drawn. Ringed points: something else disturbed the machine in that session."
 )
 USUAL_K = 10
 GUIDE_BELOW = 1.6  # times faster than the fastest kernel: where the guide does not hide it
@@ -62,6 +62,7 @@ def _panel(at: Axes, cells: pd.DataFrame) -> None:
             of["n"].astype(float), 1e3 * of["time"], yerr=1e3 * style.yerr(of, "time"), color=colour, marker=marker,
             ls="-" if filled else "--", mfc=colour if filled else "white", elinewidth=0.8,
         )  # fmt: skip
+    style.ring(at, cells["n"], 1e3 * cells["time"], cells["contaminated"])
     n = np.array([cells["n"].min(), cells["n"].max()], dtype=float)
     guide = 1e3 * cells.loc[cells["n"] == n[0], "time"].min() / GUIDE_BELOW * n / n[0]
     at.plot(n, guide, color=style.GREY, ls=":", lw=1, zorder=1)
@@ -74,4 +75,4 @@ def _handles(cells: pd.DataFrame) -> list[Line2D]:
     handles = [*style.kernel_handles(cells), Line2D([], [], color=style.GREY, ls=":", label="proportional to n")]
     if cells["dtype"].nunique() > 1:
         handles += style.dtype_handles()
-    return handles
+    return handles + style.ring_handles(cells)

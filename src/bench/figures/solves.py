@@ -18,7 +18,8 @@ CAPTION = (
     "relationship. The dashed line is the dense way: forming G and Cholesky (median over traits). Bottom: "
     "the largest difference of these EBVs from the Cholesky solution, relative to the largest EBV; right of"
     " the line, at 1e-8, a solve counts as wrong. Of each kernel the target with the least total time is "
-    "drawn, at the largest number of threads of the run."
+    "drawn, at the largest number of threads of the run. Ringed points: something else disturbed the machine in "
+    "that session."
 )
 ALLOWED = 1e-8
 EXACT = 1e-17  # where an error of exactly 0 is drawn
@@ -47,7 +48,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             _errors(axes[1, i], here, kernels)
         lines = [Line2D([], [], color=style.GREY, ls="--", label="dense G and Cholesky"),
                  Line2D([], [], color=style.GREY, ls="-", lw=0.8, label="largest error allowed, 1e-8")]  # fmt: skip
-        style.legend(figure, [*style.kernel_handles(found), *lines])
+        style.legend(figure, [*style.kernel_handles(found), *lines, *style.ring_handles(found)])
     return figure
 
 
@@ -75,6 +76,7 @@ def _points(at: Axes, found: pd.DataFrame, x: np.ndarray, y: np.ndarray, bars: n
 def _times(at: Axes, found: pd.DataFrame, kernels: list[str]) -> None:
     y = _rows(at, found, kernels)
     _points(at, found, found["solve_s"].to_numpy(), y, style.yerr(found, "solve_s"))
+    style.ring(at, found["solve_s"], pd.Series(y), found["contaminated"])
     dense = found.drop_duplicates(["trait", "relationship"])["cholesky_s"].median()
     if np.isfinite(dense):
         at.axvline(dense, color=style.GREY, ls="--", lw=1)

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH = 7.0  # inches: two columns of a paper
@@ -52,9 +53,12 @@ LOOKS = {
     "five_codes": Look("#D55E00", "^"),
     "numba_unpack": Look("#009E73", "D"),
     "gpu_2bit": Look("#CC79A7", "P"),
+    "auto": Look("#E69F00", "v"),
+    "lut5": Look("#56B4E9", "X"),
+    "slices": Look("#7A3E9D", "*"),
 }
-FREE_COLOURS = ("#E69F00", "#56B4E9", "#8C6D1F", "#7A3E9D", "#5B5B5B")
-FREE_MARKERS = ("v", "X", "<", ">", "*", "p", "h")
+FREE_COLOURS = ("#8C6D1F", "#5B5B5B", "#A6CE39", "#6B2D0B", "#00C2A8")
+FREE_MARKERS = ("<", ">", "p", "h", "d", "H", "8")
 DIRECTIONS = {"matmul": "Z V", "rmatmul": "Z′U"}
 DTYPES = {"f8": "float64", "f4": "float32"}
 
@@ -114,6 +118,30 @@ def dtype_handles() -> list[Line2D]:
         Line2D([], [], color=GREY, marker="o", label=DTYPES["f8"]),
         Line2D([], [], color=GREY, marker="o", ls="--", mfc="white", label=DTYPES["f4"]),
     ]
+
+
+# Of a contaminated session: a bar is hatched, a marker ringed.
+HATCH = "////"
+RING: dict[str, Any] = {"ls": "", "marker": "o", "mfc": "none", "mec": "#C00000", "mew": 0.8, "ms": 8, "zorder": 4}
+DISTURBED = "contaminated session"
+
+
+def ring(at: Axes, x: pd.Series, y: pd.Series, contaminated: pd.Series) -> None:
+    """Ring the points of contaminated sessions."""
+    hit = contaminated.notna().to_numpy()
+    if hit.any():
+        at.plot(np.asarray(x, dtype=float)[hit], np.asarray(y, dtype=float)[hit], **RING)
+
+
+def ring_handles(cells: pd.DataFrame) -> list[Line2D]:
+    """The legend entry of the rings, where there are any."""
+    return [Line2D([], [], label=DISTURBED, **RING)] if cells["contaminated"].notna().any() else []
+
+
+def hatch_handles(cells: pd.DataFrame) -> list[Patch]:
+    """The legend entry of hatched bars, where there are any."""
+    hit = cells["contaminated"].notna().any()
+    return [Patch(facecolor="white", edgecolor=GREY, hatch=HATCH, label=DISTURBED)] if hit else []
 
 
 def threads(count: int) -> str:

@@ -33,6 +33,7 @@ def limits(frame: pd.DataFrame) -> pd.DataFrame:
     limit is no less than theirs. Nor is that of more threads less than that of fewer.
     """
     rows, of = _cells.ok(frame, "limits"), ["metric", "dtype", "k", "size"]
+    rows = rows[(rows["phase"] == "limits") & rows["target"].notna()]
     best = rows.groupby([*of, "target", "threads"], dropna=False)["value"].max().reset_index()
     order = {target: i for i, target in enumerate(rows["target"].unique())}
     best["order"] = best["target"].map(order)

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
-from bench.statistics import NOTHING, Interval, median_interval, ratio_interval
+from bench.statistics import NOTHING, Interval, by_process, median_interval, ratio_interval, widened
 
 PLACE = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CELL = [*PLACE, "direction", "k"]
+FEWEST_SESSIONS = 4  # whose standard deviation is worth having
 COMPARABLE = ["dataset", "n", "m", "threads", "direction", "k"]  # what two cells share to be compared
 
 
@@ -27,9 +29,30 @@ def spread(drawn: pd.DataFrame, name: str, intervals: Sequence[Interval]) -> Non
     drawn[f"{name}_high"] = [i.high for i in intervals]
 
 
-def repeats(rows: pd.DataFrame) -> np.ndarray:
-    """The values of `rows`."""
-    return rows["value"].to_numpy(float)
+def repeats(rows: pd.DataFrame) -> list[np.ndarray]:
+    """The values of `rows`, an array per process."""
+    return by_process(rows["value"].to_numpy(float), rows["process"].to_numpy(float, na_value=np.nan))
+
+
+def put_times(drawn: pd.DataFrame, name: str, groups: Any) -> None:
+    """The times of each group of rows: columns times (a list of arrays, one per process), repeats, `name` (the
+    median, with _low and _high), `name`_min, and contaminated (why a process of them was, or missing)."""
+    times = [repeats(rows) for _, rows in groups]
+    drawn["times"] = pd.Series(times, index=drawn.index, dtype=object)
+    drawn["repeats"] = pd.Series([sum(map(len, of)) for of in times], index=drawn.index, dtype=int)
+    spread(drawn, name, [median_interval(of) for of in times])
+    drawn[f"{name}_min"] = [min(t.min() for t in of) for of in times]
+    drawn["contaminated"] = pd.Series([contaminated(rows) for _, rows in groups], index=drawn.index, dtype="string")
+
+
+def contaminated(rows: pd.DataFrame) -> str | None:
+    """Why the sessions of these rows were contaminated, every reason once; None if none was."""
+    return "; ".join(rows["contaminated"].dropna().unique()) or None
+
+
+def reasons(rows: pd.DataFrame) -> dict[str, str | None]:
+    """{case: why it was contaminated}."""
+    return {str(case): contaminated(of) for case, of in rows.groupby("case")}
 
 
 def session_median(rows: pd.DataFrame, metric: str) -> pd.Series:
@@ -40,26 +63,36 @@ def session_median(rows: pd.DataFrame, metric: str) -> pd.Series:
 def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """One row per case, k and direction of a timed experiment, in seconds and 1/s.
 
-    Columns: case, CELL, times (array of the repeats), repeats, time (median, with _low and _high), time_min,
-    rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN without),
-    bytes_read (what a product streams of the stored matrix).
+    Columns: case, CELL, times (a list of the repeats of each process), repeats, time (median, with _low and _high),
+    time_min, rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN
+    without), drift (see there), bytes_read (what a product streams of the stored matrix), contaminated (why, or
+    missing).
     """
     rows = ok(frame, experiment)
     timed = rows[rows["metric"] == "product_time"]
-    groups = timed.groupby(["case", *CELL], dropna=False)["value"]
+    groups = timed.groupby(["case", *CELL], dropna=False)
     drawn = pd.DataFrame([key for key, _ in groups], columns=["case", *CELL])
-    times = [values.to_numpy() for _, values in groups]
-    drawn["times"] = pd.Series(times, dtype=object)
-    drawn["repeats"] = [len(t) for t in times]
-    spread(drawn, "time", [median_interval(t) for t in times])
-    drawn["time_min"] = [t.min() for t in times]
+    put_times(drawn, "time", groups)
     work = (drawn["n"] * drawn["m"] * drawn["k"]).astype(float)
     drawn["rate"], drawn["rate_low"], drawn["rate_high"] = (
         work / drawn[name] for name in ("time", "time_high", "time_low")
     )
     for metric in ("fma_peak", "read_peak", "bytes_read"):
         drawn[metric] = drawn["case"].map(session_median(rows, metric)).astype(float)
+    drawn["drift"] = drawn["threads"].map(drift(rows)).fillna(0.0).astype(float)
     return drawn
+
+
+def drift(rows: pd.DataFrame) -> dict[int, float]:
+    """{threads: how much the machine differed from session to session}: the standard deviation of the logarithm of a
+    session's FMA peak or of its read bandwidth, the larger of the two, raised as Student's t is above the normal law
+    with so many sessions. That of fewer than FEWEST_SESSIONS is not known and left out."""
+    limits = rows[rows["metric"].isin(["fma_peak", "read_peak"])]
+    session = limits.groupby(["metric", "dtype", "threads", "case"])["value"].median().map(np.log)
+    groups = session.groupby(["metric", "dtype", "threads"])
+    sizes = groups.size()
+    spread = (groups.std() * student.ppf(0.975, sizes - 1) / 1.96)[sizes >= FEWEST_SESSIONS]
+    return spread.groupby("threads").max().to_dict()  # type: ignore[return-value]
 
 
 def fastest(drawn: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -90,8 +123,16 @@ def speed_up(drawn: pd.DataFrame, baseline: pd.DataFrame, on: Sequence[str] = CO
         elif base["case"] == row["case"]:
             found.append(Interval(1.0, np.nan, np.nan))
         else:
-            found.append(ratio_interval(base["times"], row["times"]))
+            found.append(session_ratio(base, row))
     return found
+
+
+def session_ratio(base: dict[Any, Any], row: dict[Any, Any]) -> Interval:
+    """Time of one cell over that of another. The repeats of a single process know nothing of how much the machine
+    differed between the two sessions: their interval is widened by the drift. Several processes show it themselves.
+    """
+    alone = [cell["drift"] for cell in (base, row) if len(cell["times"]) == 1]
+    return widened(ratio_interval(base["times"], row["times"]), float(np.linalg.norm(alone)))
 
 
 def _key(row: dict[Any, Any], on: Sequence[str]) -> tuple[Any, ...]:

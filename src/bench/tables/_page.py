@@ -13,6 +13,7 @@ from bench.statistics import Interval
 DIRECTIONS = {"matmul": "Z V", "rmatmul": "Z′U"}
 DTYPES = {"f4": "float32", "f8": "float64"}
 LEFT = "text"
+DAGGER = "†"
 
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; color: #222; background: #fff; margin: 1.5em; }
@@ -27,6 +28,7 @@ tbody tr:last-child td { border-bottom: 2px solid #222; }
 tbody tr.first td { border-top: 1px solid #ccc; }
 tbody tr:hover { background: #f2f6fa; }
 tr.refused td { color: #888; font-style: italic; }
+tr.contaminated td { background: #fdf3e1; }
 """
 
 
@@ -91,6 +93,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "time_s": ("time (s)", _number),
     "time_ms": ("time (ms)", _number),
     "min_ms": ("min (ms)", _number),
+    "min_s": ("min (s)", _number),
     "prepare_s": ("prepare (s)", _number),
     "solve_s": ("solve (s)", _number),
     "cholesky_s": ("Cholesky (s)", _number),
@@ -115,8 +118,21 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "cholesky_speedup": ("× Cholesky", _number),
     "dsyrk_speedup": ("× dsyrk", _number),
     "times_as_fast": ("times as fast", _number),
+    "again": ("in the second run", _number),
+    "agrees": ("agrees", _plain),
+    "minima_ratio": ("by minima", _number),
+    "faster_share": ("first faster", _percent),
     "centred_cost": ("centring costs (%)", _number),
     "imputed_cost": ("with imputation (%)", _number),
+    "rate_before": ("rate before (G/s)", _number),
+    "rate_after": ("rate after (G/s)", _number),
+    "change": ("change (%)", _number),
+    "noise": ("noise", _percent),
+    "commit": ("commit", _plain),
+    "previous": ("previous commit", _plain),
+    "commits_before": ("commits before", _count),
+    "commits_after": ("commits after", _count),
+    "beside": ("changed with it", _plain),
     "repeats": ("repeats", _count),
     "pairs": ("pairs", _count),
     "bytes_held": ("held (MB)", _megabytes),
@@ -155,15 +171,20 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "snp_effect_error": ("SNP-effect error", _error),
 }
 LONG = {"reason", "note", "text"}
+MOST_REASONS = 8  # in the footnote
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
-        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit",
+        "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
+        "previous", "beside",
         "claim", "wanted", "unit", "verdict", "expected", "cell"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:
-    """The table as text: headers with units; a column and its _low and _high become "value [low, high]"."""
+    """The table as text: headers with units; a column and its _low and _high become "value [low, high]". A dagger in
+    the first column stands for a reason in the column `contaminated`, which is told below the table."""
     columns: dict[str, list[str]] = {}
     for name in drawn.columns:
+        if name == "contaminated":
+            continue
         if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in drawn:
             continue
         _, write = SHOWN.get(name, (name, _plain))
@@ -173,7 +194,29 @@ def shown(drawn: pd.DataFrame) -> pd.DataFrame:
             columns[name] = [str(Interval(float(v), float(low), float(high))) for v, low, high in bounds]
         else:
             columns[name] = ["" if _missing(value) else write(value) for value in values]
+    first = next(iter(columns))
+    marked = zip(columns[first], _contaminated(drawn), strict=True)
+    columns[first] = [f"{text} {DAGGER}" if reason else text for text, reason in marked]
     return pd.DataFrame(columns, index=drawn.index, dtype=object)
+
+
+def _contaminated(drawn: pd.DataFrame) -> list[str]:
+    """Why each row's session was contaminated; "" where it was not."""
+    if "contaminated" not in drawn:
+        return [""] * len(drawn)
+    return ["" if _missing(reason) else str(reason) for reason in drawn["contaminated"]]
+
+
+def footnote(drawn: pd.DataFrame) -> str:
+    """What the daggers mean, with every reason once; "" where there is none."""
+    reasons = list(dict.fromkeys(filter(None, _contaminated(drawn))))
+    if not reasons:
+        return ""
+    more = (
+        f"; … and {len(reasons) - MOST_REASONS} more reasons, in the CSV file" if len(reasons) > MOST_REASONS else ""
+    )
+    said = "; ".join(reasons[:MOST_REASONS])
+    return f"{DAGGER} Contaminated: something else disturbed the machine in this session ({said}{more})."
 
 
 def header(name: str) -> str:
@@ -186,12 +229,15 @@ def to_html(drawn: pd.DataFrame, title: str, caption: str) -> str:
     text = shown(drawn)
     head = "".join(f'<th class="{_class(name)}">{escape(header(name))}</th>' for name in text.columns)
     status = drawn["status"].tolist() if "status" in drawn else ["ok"] * len(drawn)
+    disturbed = _contaminated(drawn)
     body, before = [], None
     for i, row in enumerate(text.itertuples(index=False, name=None)):
-        kind = " ".join(c for c, on in (("first", row[0] != before), ("refused", status[i] != "ok")) if on)
-        before = row[0]
+        name = row[0].removesuffix(f" {DAGGER}")
+        kinds = {"first": name != before, "refused": status[i] != "ok", "contaminated": disturbed[i]}
+        kind, before = " ".join(c for c, on in kinds.items() if on), name
         cells = "".join(
-            f'<td class="{_class(name)}">{escape(value)}</td>' for name, value in zip(text.columns, row, strict=True)
+            f'<td class="{_class(column)}">{escape(value)}</td>'
+            for column, value in zip(text.columns, row, strict=True)
         )
         body.append(f'<tr class="{kind}">{cells}</tr>')
     nothing = "" if body else "<p><strong>There is nothing to show: no measurement belongs here.</strong></p>\n"
@@ -200,7 +246,7 @@ def to_html(drawn: pd.DataFrame, title: str, caption: str) -> str:
         f"<style>{STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n<p>{escape(caption)}</p>\n{nothing}"
         f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
         + "\n".join(body)
-        + "\n</tbody>\n</table>\n</body>\n</html>\n"
+        + f"\n</tbody>\n</table>\n<p>{escape(footnote(drawn))}</p>\n</body>\n</html>\n"
     )
 
 
@@ -218,7 +264,8 @@ def to_markdown(drawn: pd.DataFrame, title: str, caption: str) -> str:
     rule = line([":--" if _class(name) else "--:" for name in text.columns])
     rows = [line(list(row)) for row in text.itertuples(index=False, name=None)]
     head = [line([header(name) for name in text.columns]), rule]
-    return "\n".join([f"# {title}", "", caption, "", *head, *rows, ""])
+    below = ["", footnote(drawn)] if footnote(drawn) else []
+    return "\n".join([f"# {title}", "", caption, "", *head, *rows, *below, ""])
 
 
 def to_lines(drawn: pd.DataFrame) -> list[str]:

@@ -31,4 +31,5 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
         drawn[f"{name}_bound" if name != "bound" else name] = found[name] / 1e9
     drawn["limit"] = found["limit"]
     drawn["bound_share"] = cells["rate"] / found["bound"]
+    drawn["contaminated"] = cells["contaminated"]
     return drawn

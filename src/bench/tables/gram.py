@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.statistics import NOTHING, Interval, median_interval, ratio_interval
+from bench.statistics import NOTHING, Interval, ratio_interval
 from bench.tables import _cells
 
 TITLE = "Genomic relationships: X X′"
 CAPTION = (
-    "Time to multiply the dosages of n individuals at m SNPs with themselves: the median of all repeats with its "
-    "95 % bootstrap interval. gram is this package's, exact in integers, from the packed genotypes; dsyrk is "
-    "the BLAS on a float64 matrix that is resident already; float32 unpacks blocks of SNPs for the BLAS; plink2 "
-    "is the whole program --make-rel, with its start, reading, standardising and writing. The rate counts "
-    "n(n + 1)/2·m multiply-adds. Times as fast as dsyrk is a ratio of medians of sessions that ran one after the "
-    "other. Peak memory is that of the process (of plink2 its own), the check of the result included."
+    "Time to multiply the dosages of n individuals at m SNPs with themselves: the median of all repeats with its 95 "
+    "% bootstrap interval; min is the fastest. gram is this package's, exact in integers, from the packed "
+    "genotypes; dsyrk is the BLAS on a float64 matrix that is resident already; float32 unpacks blocks of SNPs for "
+    "the BLAS; plink2 is the whole program --make-rel, with its start, reading, standardising and writing. The rate "
+    "counts n(n + 1)/2·m multiply-adds. Times as fast as dsyrk is a ratio of medians of sessions that ran one after "
+    "the other. Peak memory is that of the process (of plink2 its own), the check of the result included."
 )
 PLACE = ["dataset", "n", "m", "threads"]
 COLUMNS = ["case", *PLACE, "method", "target"]
 
 
 def timed(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per case: COLUMNS, times (array), time and rate in s and 1/s with their bounds."""
+    """One row per case: COLUMNS, those of `_cells.put_times`, and the rate in 1/s with its bounds."""
     rows = _cells.ok(frame, "gram")
-    groups = rows[rows["metric"] == "gram_time"].groupby(COLUMNS)["value"]
+    groups = rows[rows["metric"] == "gram_time"].groupby(COLUMNS)
     drawn = pd.DataFrame([key for key, _ in groups], columns=COLUMNS)
-    times = [values.to_numpy() for _, values in groups]
-    drawn["times"] = pd.Series(times, dtype=object)
-    _cells.spread(drawn, "time", [median_interval(t) for t in times])
+    _cells.put_times(drawn, "time", groups)
     work = (drawn["n"] * (drawn["n"] + 1) / 2 * drawn["m"]).astype(float)
     for end, of in (("", "time"), ("_low", "time_high"), ("_high", "time_low")):
         drawn[f"rate{end}"] = work / drawn[of]
@@ -43,9 +41,11 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     for end in ("", "_low", "_high"):
         drawn[f"time_s{end}"] = found[f"time{end}"]
         drawn[f"rate{end}"] = found[f"rate{end}"] / 1e9
+    drawn["min_s"] = found["time_min"]
     _cells.spread(drawn, "dsyrk_speedup", _against_dsyrk(found))
     drawn["peak_rss"] = found["peak_rss"]
-    drawn["repeats"] = [len(times) for times in found["times"]]
+    drawn["repeats"] = found["repeats"]
+    drawn["contaminated"] = found["contaminated"]
     return drawn
 
 

@@ -28,7 +28,7 @@ WORST = {
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per data set, kernel, target, dtype and threads, with status and reason."""
     rows = frame[frame["experiment"] == "products"]
-    place = rows.groupby("case")[[*_cells.PLACE, "status", "reason"]].first()
+    place = rows.groupby("case")[[*_cells.PLACE, "status", "reason", "contaminated"]].first()
     drawn = place.sort_values(_cells.PLACE)
     found = {
         metric: rows[rows["metric"] == metric].groupby("case")["value"].agg(how).reindex(drawn.index)
@@ -45,4 +45,5 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
         "integer_mismatches": found["integer_mismatches"],
         "rel_error": found["rel_error"],
     }
-    return drawn[_cells.PLACE].assign(**values, status=drawn["status"], reason=drawn["reason"]).reset_index(drop=True)
+    told = {"status": drawn["status"], "reason": drawn["reason"], "contaminated": drawn["contaminated"]}
+    return drawn[_cells.PLACE].assign(**values, **told).reset_index(drop=True)

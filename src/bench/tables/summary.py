@@ -43,16 +43,30 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
 
 def to_text(frame: pd.DataFrame) -> str:
     """The table for a terminal, at most MOST_LINES lines, and how much was refused."""
-    drawn = draw(frame)
+    drawn, notes = draw(frame), _notes(frame)
     lines = _page.to_lines(drawn)
     if drawn.empty:
         lines = ["No product was timed."]
-    if len(lines) > MOST_LINES - 2:
-        kept = MOST_LINES - 3
+    if len(lines) > MOST_LINES - max(2, len(notes)):
+        kept = MOST_LINES - max(2, len(notes)) - 1
         lines = [*lines[:kept], f"… and {len(lines) - kept} more rows in the table `summary`"]
+    return "\n".join([*lines, *notes])
+
+
+def _notes(frame: pd.DataFrame) -> list[str]:
+    """How many sessions were contaminated, and what has no result; each after an empty line."""
+    measured = frame[frame["metric"].notna()]
+    disturbed = measured[measured["contaminated"].notna()]["case"].nunique()
+    notes = []
+    if disturbed:
+        of = measured["case"].nunique()
+        notes += [
+            "",
+            f"Contaminated: {disturbed} of {of} sessions, marked † in the tables; something else was running.",
+        ]
     gone = refused.draw(frame)
     if len(gone):
         counts = gone.groupby("status")["cases"].sum()
         said = ", ".join(f"{count} {status}" for status, count in counts.items())
-        lines += ["", f"Cases or steps without a result: {said}; the table `refused` says why."]
-    return "\n".join(lines)
+        notes += ["", f"Cases or steps without a result: {said}; the table `refused` says why."]
+    return notes

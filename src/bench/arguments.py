@@ -1,0 +1,188 @@
+"""The arguments of the command line: a parser of each verb."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import __version__
+
+Call = Callable[[argparse.Namespace], "int | None"]
+
+DESCRIPTION = """\
+The stages of blupbench, one verb each. The Snakemake workflow calls these same verbs; by hand they are
+for looking at one stage, for debugging, and for trying a kernel:
+
+  bench machine            what this machine is, and its measured ceilings
+  bench kernels            every kernel and target, and whether it can run here
+  bench plan               what the configuration would run, and what it refuses and why
+  bench compare BASE       whether the working tree is slower than a git ref
+"""
+
+
+def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
+    """The parser of `bench`; calls: what each verb does, whose docstring describes it."""
+    top = argparse.ArgumentParser(
+        prog="bench", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action="version", version=f"blupbench {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, summary: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=summary, description=calls[name].__doc__ or summary)
+        made.set_defaults(call=calls[name])
+        return made
+
+    def path(at: argparse.ArgumentParser, *flags: str, help: str, **more: Any) -> None:
+        more.setdefault("required", "default" not in more)
+        at.add_argument(*flags, type=Path, help=help, metavar="PATH", **more)
+
+    at = verb("machine", "what this machine is, and what it reaches at the most")
+    path(at, "--limits", default=None, help="folder of compiled limits (default: compile them now)")
+    at.add_argument("--compiler", default="g++", help="C++ compiler for the limits (default: g++)")
+    at.add_argument("--json", action="store_true", help="print JSON instead of text")
+    path(at, "--out", default=None, help="also write the JSON document here")
+
+    verb("kernels", "every kernel and target: can this machine run it, and if not, why")
+
+    at = verb("config", "print one value of the configuration, such as `results`")
+    at.add_argument("key", help="a key of config/config.yaml")
+    path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
+
+    at = verb("plan", "the cases of a configuration, and the refusals known beforehand")
+    path(at, "--configfile", nargs="*", default=[], help="override files, as for snakemake")
+
+    at.add_argument("--json", action="store_true", help="print every case, one JSON object a line")
+
+    at = verb("pedigree", "simulate the pedigree of a population")
+    _dataset(at)
+    path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation)")
+
+    at = verb("chromosome", "simulate one chromosome of a population with msprime")
+    _dataset(at)
+    path(at, "--pedigree", help="pedigree table")
+    at.add_argument("--number", type=int, required=True, help="chromosome, counted from 1")
+    path(at, "--out", help="folder for the chromosome's .bed, .bim and QTL candidates")
+
+    at = verb("assemble", "join the chromosomes, draw QTL and phenotypes, write the data set")
+    _dataset(at)
+    path(at, "--pedigree", help="pedigree table")
+    path(at, "--pieces", nargs="+", help="the chromosomes' folders, in order")
+    path(at, "--out", help="folder for the data and their dataset.json")
+
+    at = verb("dataset", "fetch a public data set, check your own, or simulate one in one go")
+    _dataset(at)
+    path(at, "--out", help="folder for the data and their dataset.json")
+
+    at = verb("oracle", "exact reference products of a data set, which every kernel must reproduce")
+    path(at, "--dataset", help="dataset.json")
+    at.add_argument("--samples", type=int, default=None, help="the first so many individuals (default: all)")
+    at.add_argument("--k", type=int, default=32, help="columns (default: 32)")
+    path(at, "--out", help=".npz to write")
+
+    at = verb("build", "compile one native kernel (or `limits`, `gram`) for one target")
+    at.add_argument("kernel", help="kernel name, limits, or gram")
+    at.add_argument("--target", required=True, help="scalar, avx2, avx512, …")
+    at.add_argument("--compiler", default="g++", help="C++ compiler (default: g++)")
+    at.add_argument("--flags", default="", help="further compiler flags, in one string")
+    path(at, "--out", help="folder for the library, build.json and build.log")
+
+    at = verb("run", "run one case: verify, time, write its result document")
+    at.add_argument("--case", required=True, help="the case as JSON (bench plan --json prints them)")
+    path(at, "--dataset", default=None, help="dataset.json (all but limits)")
+    path(at, "--build", default=None, help="build.json of a native kernel, or of gram")
+    path(at, "--against-build", nargs="*", default=[], help="build.json of each native partner in a paired case")
+    path(at, "--oracle", default=None, help="the data set's oracle .npz (products)")
+    path(at, "--limits", default=None, help="folder of compiled limits (products, limits)")
+    path(at, "--reference", default=None, help="reference .npz (GBLUP: written by reference, read by solve)")
+    at.add_argument("--timing", default="{}", help='repeats as JSON, such as {"least": 5, "processes": 10}')
+    at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
+    path(at, "--out", help="result document to write")
+
+    at = verb("refuse", "write the result document of a case that cannot run here")
+    at.add_argument("--case", required=True, help="the case as JSON")
+    at.add_argument("--reason", required=True, help="why, in a sentence")
+    at.add_argument("--n", type=int, help="individuals, where the plan knows them")
+    at.add_argument("--m", type=int, help="SNPs, where the plan knows them")
+    path(at, "--out", help="result document to write")
+
+    at = verb("collect", "join result documents to one table")
+    path(at, "--documents", help="file with the documents' paths, one a line")
+    path(at, "--out", help="parquet file to write")
+
+    _history(verb("history", "the measurements of many commits: a store, its figures, its steps"))
+
+    at = verb("table", "write one table as CSV, HTML and Markdown")
+    at.add_argument("name", help="module in bench.tables")
+    path(at, "--measurements", help="parquet file of `bench collect`")
+    path(at, "--out", help="folder to write to")
+
+    at = verb("figure", "draw one figure as SVG, PDF and PNG")
+    at.add_argument("name", help="module in bench.figures")
+    path(at, "--measurements", help="parquet file of `bench collect`")
+    path(at, "--out", help="folder to write to")
+
+    at = verb("compare", "compare two revisions of this project: is HEAD slower than BASE?")
+    at.add_argument("base", metavar="BASE", help="a git ref, such as main")
+    at.add_argument("head", metavar="HEAD", nargs="?", default=".", help="another, or . (default): the working tree")
+    at.add_argument("--kernels", type=_names, default=None, help="such as auto,lut5 (default: all that run here)")
+    at.add_argument("--k", type=_counts, default=(1, 10, 32), help="numbers of columns (default: 1,10,32)")
+    at.add_argument("--pairs", type=int, default=15, help="of times of each product, in a round (default: 15)")
+    at.add_argument("--gates", type=_names, default=("counts", "counters", "time"), help="counts,counters,time: some")
+    at.add_argument("--compiler", default="g++", help="C++ compiler (default: g++)")
+    path(at, "--out", default=Path("results/regression"), help="folder to write to (default: results/regression)")
+
+    at = verb("claims", "hold what README and docs state against the measurements")
+    path(at, "--claims", default=Path("config/claims.yaml"), help="file of claims (default: config/claims.yaml)")
+    path(at, "--measurements", nargs="*", default=None, help="parquet files (default: of the runs that claims name)")
+    at.add_argument("--only", nargs="*", metavar="CLAIM", help="only these claims")
+    at.add_argument("--json", action="store_true", help="print JSON, with every cell")
+    path(at, "--out", default=None, help="also write claims.csv, .html, .md, .svg, .pdf and .png here")
+    at.add_argument("--missing", action="store_true", help="print the configurations that have to be run first")
+    at.add_argument("--fill", action="store_true", help="write docs/measured.yaml, README and docs from it")
+
+    at = verb("summary", "print the short comparison of the kernels, and what was refused")
+    path(at, "--measurements", help="parquet file of `bench collect`")
+
+    at = verb("agreement", "do two runs on this machine agree on the kernels' ratios?")
+    at.add_argument("runs", type=Path, nargs=2, help="two parquet files of `bench collect`", metavar="PATH")
+    path(at, "--out", default=None, help="folder for the table of all ratios (CSV, HTML, Markdown)")
+    return top
+
+
+def _history(at: argparse.ArgumentParser) -> None:
+    """The actions of `history`, all on one store."""
+    actions = at.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=summary, description=summary)
+        made.add_argument("--store", type=Path, required=True, metavar="PATH", help="folder of the store")
+        if name != "add":
+            made.add_argument("--machine", nargs="+", default=None, metavar="CLASS", help="only this machine class")
+            made.add_argument(
+                "--repository", type=Path, default=None, metavar="PATH", help="git checkout that orders the commits"
+            )
+        return made
+
+    made = action("add", "append a run's measurements, once")
+    made.add_argument("measurements", type=Path, help="parquet file of `bench collect`")
+    action("list", "the runs of each machine class, in order")
+    made = action("figure", "rates over commits as SVG, PDF and PNG, a folder per machine class")
+    made.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder to write to")
+    made = action("steps", "print where a kernel became faster or slower and stayed so")
+    made.add_argument("--out", type=Path, default=None, metavar="PATH", help="also write CSV, HTML and Markdown here")
+
+
+def _dataset(at: argparse.ArgumentParser) -> None:
+    at.add_argument("--name", required=True, help="the data set's name")
+    at.add_argument("--spec", required=True, help="its entry of config/datasets.yaml, as JSON")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(count) for count in _names(text))
