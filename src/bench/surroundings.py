@@ -19,9 +19,9 @@ from bench.machine import usable_cpus
 from bench.measure import CLOCK, Clock
 from bench.record import Document
 
-# Above these a session is contaminated. Measured on 2 virtual cores of a Zen 4: 58 one-thread sessions of two runs
-# with no other run beside them had 0.97 s (median; 0.84 to 1.00) of CPU time per second of their timed calls, 3 of them
-# less than 0.90; 8 sessions with ten busy processes beside them 0.05 to 0.72 s, 19 to 262 involuntary switches a
+# Above these a session is contaminated. Measured on 2 virtual cores of a Zen 4: 58 one-thread sessions, no other
+# run beside them, had 0.97 s (median; 0.84 to 1.00) of CPU time per second of their timed calls, 3 of them less
+# than 0.90; 8 sessions with ten busy processes beside them 0.05 to 0.72 s, 19 to 262 involuntary switches a
 # second, 63 to 97 % of the cores taken by others, and pressure on the CPU in 91 to 100 % of the time.
 OTHERS_SHARE = 0.10  # of the usable cores, taken by other processes: memory bandwidth and clock are shared
 STEAL_SHARE = 0.02  # of the usable cores, taken by the hypervisor: a virtual machine beside this one is busy
