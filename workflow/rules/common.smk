@@ -102,3 +102,9 @@ def option(flag):
         return f"{flag} {shlex.join(map(str, files))}" if files else ""
 
     return written
+
+
+def regression_kernels():
+    """The kernels to compare, where the configuration names some."""
+    named = CONFIG.regression.kernels
+    return f"--kernels {shlex.quote(','.join(named))}" if named else ""

@@ -1,10 +1,4 @@
 # `snakemake regression`: is the working tree slower than a base revision? Not part of the default run.
-def regression_kernels():
-    """The kernels to compare, where the configuration names some."""
-    named = CONFIG.regression.kernels
-    return f"--kernels {shlex.quote(','.join(named))}" if named else ""
-
-
 # Without outputs: a job that ends with "slower" or "inconclusive" has failed, and its report is to stay.
 rule regression:
     log:

@@ -19,7 +19,7 @@ rule limits:
         machine=100,
     params:
         case=lambda w: json.dumps(CASES["limits"][w.case]),
-        limits=f"{RESULTS}/build/limits",
+        limits=lambda w: f"{RESULTS}/build/limits",
         versions=(PROTOCOL, limits.VERSION),
     shell:
         "python -m bench run --case {params.case:q} --limits {params.limits:q} --out {output:q} > {log:q} 2>&1"
