@@ -210,6 +210,14 @@ def test_a_head_that_multiplies_wrongly_or_crashes_is_wrong_and_such_a_base_deci
     assert not isinstance(told.value, Crash)
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_head_that_is_as_wrong_as_its_base_is_wrong(head, counted, data, tmp_path, seed):
+    bad = Contestant(head, "decompress", "scalar", broken_library(tmp_path, WRONG))
+    order = np.random.default_rng(seed)  # BASE is checked first, or HEAD
+    with pytest.raises(Wrong, match="integer results differ"):
+        run_round({"base": bad, "head": bad}, [("matmul", 3)], data, pairs=1, processes=1, order=order)
+
+
 # ---- whole comparisons
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bench import __main__ as cli
+from bench.build import compiler_version
 from bench.errors import BenchError
 from bench.measure import Clock
 from bench.regression import report
@@ -289,6 +290,15 @@ def test_a_revision_builds_with_its_own_code(tmp_path):
 def test_a_revision_that_does_not_build_says_why(tmp_path, body, words):
     with pytest.raises(Undecided, match=re.escape(words)):
         of(fake(tmp_path, body)).build("x", "avx2")
+
+
+def test_what_was_built_from_a_commit_is_kept_for_the_same_compiler_with_the_same_options(tmp_path):
+    made = OK | {"version": compiler_version("git"), "compiler": "git"}  # a program with --version, always there
+    frozen = replace(of(fake(tmp_path, BUILD.replace("{}", repr(made)))), commit="0123456789")
+    library = frozen.build("x", "avx2", compiler="git")
+    library.write_text("kept")
+    assert frozen.build("x", "avx2", compiler="git").read_text() == "kept"
+    assert frozen.build("x", "avx2", compiler="git -O1").read_text() == ""
 
 
 def test_a_package_of_another_kind_is_said_and_is_not_a_crash(tmp_path):
