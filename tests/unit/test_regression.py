@@ -10,6 +10,7 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +22,10 @@ from bench.measure import Clock
 from bench.regression import report
 from bench.regression.data import simulate
 from bench.regression.disturbance import Ticks, disturbance
-from bench.regression.gate import Comparison, Settings, compare
+from bench.regression.gate import Comparison, Settings, _subjects, compare
 from bench.regression.progress import Progress
 from bench.regression.revisions import Revision, revision
-from bench.regression.sides import describe
+from bench.regression.sides import Description, describe
 from bench.regression.verdict import (
     BARS,
     EXIT_STATUS,
@@ -394,6 +395,48 @@ def test_the_command_ends_with_status_3_and_still_writes_its_report(tmp_path, mo
 def test_settings_that_cannot_be_are_a_sentence(settings, words):
     with pytest.raises(BenchError, match=re.escape(words)):
         Settings(**settings)
+
+
+# ---- what is compared
+
+
+def described(**lacks: dict[str, str | None]) -> Description:
+    """A revision with native kernels: name → target → why this machine cannot run it."""
+    return Description(
+        2, {name: {"native": True, "gpu": False, "lacks": of, "flags": {}} for name, of in lacks.items()}
+    )
+
+
+def subjects(base: Description, head: Description, **settings: Any) -> tuple[list[str], list[Finding]]:
+    side = Revision("main", "", ROOT, ROOT)
+    made = Comparison(side, replace(side, name="."), Settings(**settings))
+    found = _subjects({"base": base, "head": head}, made)
+    return [f"{subject.kernel}/{subject.timed}" for subject in found], made.findings
+
+
+def test_the_widest_build_that_both_run_is_compared():
+    both = described(lut5={"scalar": None, "avx2": None, "avx512": "needs the CPU features avx512f"})
+    assert subjects(both, both) == (["lut5/avx2"], [])
+    assert subjects(described(lut5={"scalar": None}), both) == (["lut5/scalar"], [])  # HEAD has one more: no loss
+    assert subjects(both, both, kernels=("lut5", "lut5")) == (["lut5/avx2"], [])
+
+
+@pytest.mark.parametrize(
+    ("head", "why"), [({"avx2": None}, "it has no target 'avx512'"), ({"avx2": None, "avx512": "needs a GPU"}, "GPU")]
+)
+def test_a_build_that_head_has_lost_is_no_pass_although_a_narrower_one_is_the_same(head, why):
+    compared, (finding,) = subjects(described(lut5={"avx2": None, "avx512": None}), described(lut5=head))
+    assert compared == ["lut5/avx2"]
+    assert (finding.verdict, finding.target) == ("inconclusive", "avx512")
+    assert finding.reason.startswith(". does not run lut5/avx512, which main does: ")
+    assert why in finding.reason
+
+
+def test_a_kernel_that_neither_side_has_is_a_misspelling_and_one_that_a_side_has_is_not():
+    one, none = described(lut5={"scalar": None}), described()
+    with pytest.raises(BenchError, match=r"--kernels: there is no kernel 'lut'.*did you mean 'lut5'"):
+        subjects(one, one, kernels=("lut",))
+    assert {finding.verdict for finding in subjects(one, none)[1]} == {"inconclusive"}
 
 
 # ---- the report
