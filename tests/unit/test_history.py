@@ -400,6 +400,19 @@ def test_one_commit_can_be_drawn_and_has_no_steps(tmp_path, store, capsys):
     assert "There is nothing to show" in page.read_text()
 
 
+def test_a_machine_class_without_products_keeps_no_other_from_being_drawn(tmp_path, store, capsys):
+    one, other = frame_of(COMMITS[0], cores=2), frame_of(COMMITS[0], cores=4).assign(case="other")
+    collect.write(pd.concat([one, other[other["metric"] == "fma_peak"]]), tmp_path / "m.parquet")
+    history.add(tmp_path / "m.parquet", store)
+    assert cli.main(["history", "figure", "--store", str(store), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "cattle-f8-1 in" in said.out
+    assert "4-cores" in said.err
+    assert "no run of it timed a product" in said.err
+    (alone,) = (key.parent.name.removeprefix("machine_class=") for key in files(store) if "4-cores" in str(key))
+    assert cli.main(["history", "figure", "--store", str(store), "--machine", alone, "--out", str(tmp_path)]) == 2
+
+
 def test_points_of_contaminated_sessions_are_ringed(tmp_path, store):
     history.add(run(tmp_path, COMMITS[0]), store)
     history.add(run(tmp_path, COMMITS[1], day=2, contaminated="load 3.0"), store)
