@@ -115,6 +115,8 @@ def test_without_valgrind_the_counts_are_inconclusive_and_say_so(tree, monkeypat
 def test_a_driver_that_does_not_compile_is_a_sentence(tmp_path):
     with pytest.raises(Undecided, match="does not compile: absent-compiler"):
         counts.compile_driver(tmp_path, "absent-compiler")
+    with pytest.raises(Undecided, match="does not compile: false: exit status 1"):  # it says nothing itself
+        counts.compile_driver(tmp_path, "false")
 
 
 @needs_valgrind

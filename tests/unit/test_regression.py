@@ -19,7 +19,7 @@ from bench import __main__ as cli
 from bench.build import compiler_version
 from bench.errors import BenchError
 from bench.measure import Clock
-from bench.regression import report
+from bench.regression import report, sides
 from bench.regression.data import simulate
 from bench.regression.disturbance import Ticks, disturbance
 from bench.regression.gate import Comparison, Settings, _subjects, compare
@@ -305,6 +305,14 @@ def test_what_was_built_from_a_commit_is_kept_for_the_same_compiler_with_the_sam
 def test_a_package_of_another_kind_is_said_and_is_not_a_crash(tmp_path):
     with pytest.raises(Undecided, match="base: describe: "):
         describe(of(fake(tmp_path, "")))
+
+
+def test_a_side_that_dies_in_the_middle_of_an_answer_says_nothing(tmp_path, monkeypatch):
+    worker = tmp_path / "worker.py"
+    worker.write_text("import sys; sys.stdin.readline(); sys.stdout.write('{\"package')")
+    monkeypatch.setattr(sides, "WORKER", worker)
+    with pytest.raises(Undecided, match="base: describe: exit status 0"):
+        describe(of(fake(tmp_path / "tree", "")))
 
 
 def git(folder: Path, *arguments: str) -> str:
