@@ -285,6 +285,8 @@ def compare(options: argparse.Namespace) -> int:
     from bench.regression import gate, report, revisions
 
     top, folder = Path.cwd(), options.out.absolute()
+    if not (top / "src" / "bench").is_dir():  # below the root git would unpack a part of a commit
+        raise BenchError(f"{top} has no src/bench; run this in the root of the checkout")
     settings = gate.Settings(options.kernels, options.k, options.pairs, options.gates, options.compiler)
     base, head = (revisions.revision(ref, top, folder) for ref in (options.base, options.head))
     made = gate.compare(base, head, settings, folder)

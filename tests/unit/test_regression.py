@@ -391,6 +391,13 @@ def test_the_command_ends_with_status_3_and_still_writes_its_report(tmp_path, mo
     assert "absent-ref is no commit" in (tmp_path / "regression.md").read_text()
 
 
+def test_below_the_root_of_a_checkout_nothing_is_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT / "docs")
+    assert cli.main(["compare", "HEAD", "--out", str(tmp_path)]) == 2
+    assert "docs has no src/bench; run this in the root of the checkout" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
