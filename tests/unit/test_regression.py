@@ -391,6 +391,13 @@ def test_the_command_ends_with_status_3_and_still_writes_its_report(tmp_path, mo
     assert "absent-ref is no commit" in (tmp_path / "regression.md").read_text()
 
 
+def test_columns_that_are_no_numbers_are_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compare", "main", "--k", "1,x"])
+    assert ended.value.code == 2
+    assert "--k: '1,x' was given, whole numbers such as 1,10,32 were needed" in capsys.readouterr().err
+
+
 def test_below_the_root_of_a_checkout_nothing_is_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT / "docs")
     assert cli.main(["compare", "HEAD", "--out", str(tmp_path)]) == 2
@@ -405,6 +412,7 @@ def test_below_the_root_of_a_checkout_nothing_is_compared(tmp_path, monkeypatch,
         ({"gates": ()}, "at least one of each"),
         ({"k": (0,)}, "numbers of columns from 1 on"),
         ({"pairs": 0}, "--pairs: 0"),
+        ({"compiler": "g++ '"}, '--compiler: "g++ \'" is no command (No closing quotation)'),
     ],
 )
 def test_settings_that_cannot_be_are_a_sentence(settings, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,10 @@ class Settings:
             raise BenchError(f"--gates: there is no gate {unknown[0]!r}; there are {', '.join(GATES)}")
         if not self.gates or not self.k or min(self.k) < 1:
             raise BenchError("--gates and --k: at least one of each is needed, and numbers of columns from 1 on")
+        try:
+            shlex.split(self.compiler)
+        except ValueError as error:
+            raise BenchError(f"--compiler: {self.compiler!r} is no command ({error})") from None
         if self.pairs < 1:
             raise BenchError(
                 f"--pairs: {self.pairs} pairs cannot be taken; {LEAST_PAIRS} are the fewest that say anything"
