@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,18 @@ def test_a_count_is_the_same_every_time_and_grows_with_the_work(counted, data):
     assert first.prepare > data.n * 199 / 16
     # At least a multiply-add for each genotype and two columns of a 128-bit register.
     assert first.products["matmul", 3] > first.products["matmul", 1] > data.n * 199 / 2
+
+
+def test_processes_that_count_may_use_all_cores(monkeypatch):
+    for name, value in {"OMP_PLACES": "cores", "OMP_PROC_BIND": "close"}.items():  # as `bench compare` sets them
+        monkeypatch.setenv(name, value)
+    show = "import ctypes, os; ctypes.CDLL('libgomp.so.1'); print(len(os.sched_getaffinity(0)))"
+    done = subprocess.run(
+        [sys.executable, "-c", show], env=counts._environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("no libgomp on this machine")
+    assert int(done.stdout) == this_machine().cores
 
 
 @needs_valgrind
