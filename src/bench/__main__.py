@@ -248,9 +248,16 @@ def history(options: argparse.Namespace) -> None:
     from bench import history_report
 
     parts = [frame] if options.machine else [rows for _, rows in frame.groupby("machine_class")]
+    make, failed = history_report.figures if options.action == "figure" else history_report.steps, []
     for rows in parts:
-        made = history_report.figures if options.action == "figure" else history_report.steps
-        print(made(rows, order, options.out))
+        try:
+            print(make(rows, order, options.out))
+        except BenchError as error:  # one class that timed no product is no reason to draw no other
+            failed.append(error)
+    if len(failed) == len(parts):
+        raise failed[0]
+    for error in failed:
+        print(f"bench history: left out: {error}", file=sys.stderr)
 
 
 def table(options: argparse.Namespace) -> None:
@@ -278,6 +285,8 @@ def compare(options: argparse.Namespace) -> int:
     from bench.regression import gate, report, revisions
 
     top, folder = Path.cwd(), options.out.absolute()
+    if not (top / "src" / "bench").is_dir():  # below the root git would unpack a part of a commit
+        raise BenchError(f"{top} has no src/bench; run this in the root of the checkout")
     settings = gate.Settings(options.kernels, options.k, options.pairs, options.gates, options.compiler)
     base, head = (revisions.revision(ref, top, folder) for ref in (options.base, options.head))
     made = gate.compare(base, head, settings, folder)

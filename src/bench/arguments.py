@@ -185,4 +185,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(int(count) for count in _names(text))
+    try:
+        return tuple(int(count) for count in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} was given, whole numbers such as 1,10,32 were needed") from None

@@ -134,8 +134,9 @@ def read(store: Path, machines: list[str] | None = None) -> pd.DataFrame:
         raise BenchError(f"there is no machine class {absent[0]!r}; there are {', '.join(known) or 'none'}")
     if not frames:
         raise BenchError(f"{store}: holds no run; add one with `bench history add --store {store} MEASUREMENTS`")
-    frame = _whole(pd.concat(frames, ignore_index=True), store)
-    return frame.astype({"machine_class": "string", "run": "string"})
+    frame = _whole(pd.concat(frames, ignore_index=True), store).astype({"machine_class": "string", "run": "string"})
+    # Of stores that were joined, or of two adds at once, two files may hold a session: the first of them counts.
+    return frame[frame.groupby(SESSION, dropna=False)["run"].transform("min").eq(frame["run"])]
 
 
 def in_order(frame: pd.DataFrame, repository: Path | None = None) -> tuple[pd.DataFrame, str]:

@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,18 @@ def test_a_count_is_the_same_every_time_and_grows_with_the_work(counted, data):
     assert first.products["matmul", 3] > first.products["matmul", 1] > data.n * 199 / 2
 
 
+def test_processes_that_count_may_use_all_cores(monkeypatch):
+    for name, value in {"OMP_PLACES": "cores", "OMP_PROC_BIND": "close"}.items():  # as `bench compare` sets them
+        monkeypatch.setenv(name, value)
+    show = "import ctypes, os; ctypes.CDLL('libgomp.so.1'); print(len(os.sched_getaffinity(0)))"
+    done = subprocess.run(
+        [sys.executable, "-c", show], env=counts._environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("no libgomp on this machine")
+    assert int(done.stdout) == this_machine().cores
+
+
 @needs_valgrind
 def test_a_library_that_is_none_is_a_sentence(counted, data, tmp_path):
     (tmp_path / "x.so").write_text("no library")
@@ -115,6 +128,8 @@ def test_without_valgrind_the_counts_are_inconclusive_and_say_so(tree, monkeypat
 def test_a_driver_that_does_not_compile_is_a_sentence(tmp_path):
     with pytest.raises(Undecided, match="does not compile: absent-compiler"):
         counts.compile_driver(tmp_path, "absent-compiler")
+    with pytest.raises(Undecided, match="does not compile: false: exit status 1"):  # it says nothing itself
+        counts.compile_driver(tmp_path, "false")
 
 
 @needs_valgrind
@@ -208,6 +223,14 @@ def test_a_head_that_multiplies_wrongly_or_crashes_is_wrong_and_such_a_base_deci
     with pytest.raises(Undecided, match=words) as told:
         run_round(sides | {"base": broken}, [("matmul", 3)], data, pairs=1, processes=1, order=order)
     assert not isinstance(told.value, Crash)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_head_that_is_as_wrong_as_its_base_is_wrong(head, counted, data, tmp_path, seed):
+    bad = Contestant(head, "decompress", "scalar", broken_library(tmp_path, WRONG))
+    order = np.random.default_rng(seed)  # BASE is checked first, or HEAD
+    with pytest.raises(Wrong, match="integer results differ"):
+        run_round({"base": bad, "head": bad}, [("matmul", 3)], data, pairs=1, processes=1, order=order)
 
 
 # ---- whole comparisons

@@ -109,6 +109,17 @@ def test_speed_up_of_relationship_matrices(frame):
     assert [interval.value for interval in cells.values()] == pytest.approx([16])
 
 
+def test_a_ratio_of_two_sessions_knows_of_the_drift_between_them(frame):
+    asked, than = PRODUCT | {"kernel": "decompress"}, {"kernel": "dense_blas"}
+    still = found(frame, "speed_up", asked, than=than)["matmul", "avx512"]
+    up = {case: 1.2 ** (-1) ** i for i, case in enumerate(sorted(frame["case"].unique()))}
+    peaks = frame["metric"] == "fma_peak"
+    drifting = frame.assign(value=frame["value"].mask(peaks, frame["value"] * frame["case"].map(up)))
+    moved = found(drifting, "speed_up", asked, than=than)["matmul", "avx512"]
+    assert moved.value == still.value
+    assert moved.low < still.low / 1.4 < 1.4 * still.high < moved.high  # at least 1.96 · √2 · log 1.2
+
+
 def test_extra_time_is_over_rounds(frame):
     where = {"experiment": "centred", "dataset": "pigs", "k": 10, "method": "centred"}
     cells = found(frame, "extra_time", where, than={"method": "raw"})
@@ -225,6 +236,13 @@ def test_a_time_from_a_contaminated_session_decides_nothing_and_an_error_does(fr
     judged = verdict.judge("c", one, slow)
     assert (judged.verdict, judged.reason) == ("inconclusive", "contaminated: steal 12 %")
     assert verdict.judge("c", one, fast).verdict == "does not hold"  # the clean cells fail
+    than = {"kernel": "dense_blas"}  # a baseline that was disturbed decides as little
+    faster = claim(
+        {"least": 1.1}, {"statistic": "speed_up", "where": PRODUCT | {"kernel": "decompress"}, "than": than}
+    )
+    assert verdict.judge("c", faster, frame).verdict == "holds"
+    disturbed = frame.assign(contaminated=nothing.mask(frame["kernel"] == "dense_blas", "steal 12 %"))
+    assert verdict.judge("c", faster, disturbed).verdict == "inconclusive"
     where = {"experiment": "products", "dataset": "pigs", "dtype": "f8", "kernel": "decompress"}
     error = claim({"most": 1e-12}, {"statistic": "greatest", "metric": "rel_error", "where": where})
     assert verdict.judge("c", error, slow).verdict == "holds"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 from functools import cache
@@ -140,6 +141,19 @@ def test_what_a_killed_add_leaves_is_not_read(tmp_path, store):
     (file.parent / f".{file.name}.x.tmp.parquet").write_bytes(b"PAR1")
     assert history.read(store)["run"].unique().tolist() == [file.stem]
     assert history.add(run(tmp_path, COMMITS[1], day=2), store).startswith("added")
+
+
+def test_a_session_in_two_files_counts_once(tmp_path, store):
+    """Of two stores that were joined one had been added to before the other: its file has fewer sessions."""
+    one, two = frame_of(COMMITS[0]), frame_of(COMMITS[0], day=2).assign(case="later")
+    for name, sessions in (("mine", [one]), ("theirs", [one, two])):
+        collect.write(pd.concat(sessions), tmp_path / "m.parquet")
+        history.add(tmp_path / "m.parquet", tmp_path / name)
+    for file in [*files(tmp_path / "mine"), *files(tmp_path / "theirs")]:
+        (store / file.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, store / file.parent.name)
+    assert len(files(store)) == 2
+    assert len(history.read(store)) == len(one) + len(two)
 
 
 def test_machines_of_two_classes_are_kept_apart_and_never_compared(tmp_path, store):
@@ -398,6 +412,19 @@ def test_one_commit_can_be_drawn_and_has_no_steps(tmp_path, store, capsys):
     assert ": 0 steps over 1 commit," in capsys.readouterr().out
     (page,) = (tmp_path / "out").rglob("steps.html")
     assert "There is nothing to show" in page.read_text()
+
+
+def test_a_machine_class_without_products_keeps_no_other_from_being_drawn(tmp_path, store, capsys):
+    one, other = frame_of(COMMITS[0], cores=2), frame_of(COMMITS[0], cores=4).assign(case="other")
+    collect.write(pd.concat([one, other[other["metric"] == "fma_peak"]]), tmp_path / "m.parquet")
+    history.add(tmp_path / "m.parquet", store)
+    assert cli.main(["history", "figure", "--store", str(store), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "cattle-f8-1 in" in said.out
+    assert "4-cores" in said.err
+    assert "no run of it timed a product" in said.err
+    (alone,) = (key.parent.name.removeprefix("machine_class=") for key in files(store) if "4-cores" in str(key))
+    assert cli.main(["history", "figure", "--store", str(store), "--machine", alone, "--out", str(tmp_path)]) == 2
 
 
 def test_points_of_contaminated_sessions_are_ringed(tmp_path, store):

@@ -10,20 +10,22 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bench import __main__ as cli
+from bench.build import compiler_version
 from bench.errors import BenchError
 from bench.measure import Clock
-from bench.regression import report
+from bench.regression import report, sides
 from bench.regression.data import simulate
 from bench.regression.disturbance import Ticks, disturbance
-from bench.regression.gate import Comparison, Settings, compare
+from bench.regression.gate import Comparison, Settings, _subjects, compare
 from bench.regression.progress import Progress
 from bench.regression.revisions import Revision, revision
-from bench.regression.sides import describe
+from bench.regression.sides import Description, describe
 from bench.regression.verdict import (
     BARS,
     EXIT_STATUS,
@@ -291,9 +293,26 @@ def test_a_revision_that_does_not_build_says_why(tmp_path, body, words):
         of(fake(tmp_path, body)).build("x", "avx2")
 
 
+def test_what_was_built_from_a_commit_is_kept_for_the_same_compiler_with_the_same_options(tmp_path):
+    made = OK | {"version": compiler_version("git"), "compiler": "git"}  # a program with --version, always there
+    frozen = replace(of(fake(tmp_path, BUILD.replace("{}", repr(made)))), commit="0123456789")
+    library = frozen.build("x", "avx2", compiler="git")
+    library.write_text("kept")
+    assert frozen.build("x", "avx2", compiler="git").read_text() == "kept"
+    assert frozen.build("x", "avx2", compiler="git -O1").read_text() == ""
+
+
 def test_a_package_of_another_kind_is_said_and_is_not_a_crash(tmp_path):
     with pytest.raises(Undecided, match="base: describe: "):
         describe(of(fake(tmp_path, "")))
+
+
+def test_a_side_that_dies_in_the_middle_of_an_answer_says_nothing(tmp_path, monkeypatch):
+    worker = tmp_path / "worker.py"
+    worker.write_text("import sys; sys.stdin.readline(); sys.stdout.write('{\"package')")
+    monkeypatch.setattr(sides, "WORKER", worker)
+    with pytest.raises(Undecided, match="base: describe: exit status 0"):
+        describe(of(fake(tmp_path / "tree", "")))
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -372,6 +391,20 @@ def test_the_command_ends_with_status_3_and_still_writes_its_report(tmp_path, mo
     assert "absent-ref is no commit" in (tmp_path / "regression.md").read_text()
 
 
+def test_columns_that_are_no_numbers_are_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compare", "main", "--k", "1,x"])
+    assert ended.value.code == 2
+    assert "--k: '1,x' was given, whole numbers such as 1,10,32 were needed" in capsys.readouterr().err
+
+
+def test_below_the_root_of_a_checkout_nothing_is_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT / "docs")
+    assert cli.main(["compare", "HEAD", "--out", str(tmp_path)]) == 2
+    assert "docs has no src/bench; run this in the root of the checkout" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -379,11 +412,54 @@ def test_the_command_ends_with_status_3_and_still_writes_its_report(tmp_path, mo
         ({"gates": ()}, "at least one of each"),
         ({"k": (0,)}, "numbers of columns from 1 on"),
         ({"pairs": 0}, "--pairs: 0"),
+        ({"compiler": "g++ '"}, '--compiler: "g++ \'" is no command (No closing quotation)'),
     ],
 )
 def test_settings_that_cannot_be_are_a_sentence(settings, words):
     with pytest.raises(BenchError, match=re.escape(words)):
         Settings(**settings)
+
+
+# ---- what is compared
+
+
+def described(**lacks: dict[str, str | None]) -> Description:
+    """A revision with native kernels: name → target → why this machine cannot run it."""
+    return Description(
+        2, {name: {"native": True, "gpu": False, "lacks": of, "flags": {}} for name, of in lacks.items()}
+    )
+
+
+def subjects(base: Description, head: Description, **settings: Any) -> tuple[list[str], list[Finding]]:
+    side = Revision("main", "", ROOT, ROOT)
+    made = Comparison(side, replace(side, name="."), Settings(**settings))
+    found = _subjects({"base": base, "head": head}, made)
+    return [f"{subject.kernel}/{subject.timed}" for subject in found], made.findings
+
+
+def test_the_widest_build_that_both_run_is_compared():
+    both = described(lut5={"scalar": None, "avx2": None, "avx512": "needs the CPU features avx512f"})
+    assert subjects(both, both) == (["lut5/avx2"], [])
+    assert subjects(described(lut5={"scalar": None}), both) == (["lut5/scalar"], [])  # HEAD has one more: no loss
+    assert subjects(both, both, kernels=("lut5", "lut5")) == (["lut5/avx2"], [])
+
+
+@pytest.mark.parametrize(
+    ("head", "why"), [({"avx2": None}, "it has no target 'avx512'"), ({"avx2": None, "avx512": "needs a GPU"}, "GPU")]
+)
+def test_a_build_that_head_has_lost_is_no_pass_although_a_narrower_one_is_the_same(head, why):
+    compared, (finding,) = subjects(described(lut5={"avx2": None, "avx512": None}), described(lut5=head))
+    assert compared == ["lut5/avx2"]
+    assert (finding.verdict, finding.target) == ("inconclusive", "avx512")
+    assert finding.reason.startswith(". does not run lut5/avx512, which main does: ")
+    assert why in finding.reason
+
+
+def test_a_kernel_that_neither_side_has_is_a_misspelling_and_one_that_a_side_has_is_not():
+    one, none = described(lut5={"scalar": None}), described()
+    with pytest.raises(BenchError, match=r"--kernels: there is no kernel 'lut'.*did you mean 'lut5'"):
+        subjects(one, one, kernels=("lut",))
+    assert {finding.verdict for finding in subjects(one, none)[1]} == {"inconclusive"}
 
 
 # ---- the report

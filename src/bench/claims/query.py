@@ -89,11 +89,19 @@ def cells(query: Query, frame: pd.DataFrame) -> list[Cell]:
     """The cells of a query in the order of their places; none where nothing was measured."""
     statistic, good = STATISTICS[query.statistic], observed(frame)
     rows, others = select(good, query.where), select(good, query.where | query.than)
-    found = [
-        Cell(place, interval, _disturbed(select(rows, place)))
-        for place, interval in statistic.compute(rows, others, good, query)
-    ]
+    found = []
+    for place, interval in statistic.compute(rows, others, good, query):
+        of = [select(rows, place)]
+        if statistic.compares:  # a disturbed baseline is as bad
+            same = {name: value for name, value in place.items() if name not in _differing(query)}
+            of.append(select(others, same))
+        found.append(Cell(place, interval, _disturbed(pd.concat(of))))
     return sorted(found, key=lambda cell: [str(cell.place.get(name, "")).zfill(9) for name in PLACE])
+
+
+def _differing(query: Query) -> set[str]:
+    """The columns in which the two sides of a comparison may differ."""
+    return {*query.than, *(["target"] if CHOICE & set(query.than) else [])}
 
 
 def _disturbed(rows: pd.DataFrame) -> str:
@@ -187,10 +195,11 @@ def _extra_time(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, qu
 
 
 def _speed_up(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query: Query) -> Found:
-    """Median time of `than` ÷ that of `where`; of several targets of `than` the fastest counts."""
+    """Median time of `than` ÷ that of `where`; of several targets of `than` the fastest counts. Two sessions differ
+    by the drift of their run, as in the tables."""
     rows, others = rows[rows["metric"].isin(TIMES)], others[others["metric"].isin(TIMES)]
-    differ = {*query.than, *(["target"] if CHOICE & set(query.than) else [])}
-    same = [name for name in PLACE if name not in differ]
+    same = [name for name in PLACE if name not in _differing(query)]
+    drift = _cells.drift(good[good["experiment"].isin(rows["experiment"])])
     base: dict[tuple[Any, ...], pd.DataFrame] = {}
     for place, group in _groups(others, PLACE):
         key = tuple(place.get(name) for name in same)
@@ -199,7 +208,15 @@ def _speed_up(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, quer
     for place, group in _groups(rows, PLACE):
         key = tuple(place.get(name) for name in same)
         if key in base:
-            yield place, ratio_interval(_cells.repeats(base[key]), _cells.repeats(group))
+            together = set(base[key]["case"]) == set(group["case"])
+            sides = [
+                {
+                    "times": _cells.repeats(of),
+                    "drift": 0.0 if together else drift.get(int(of["threads"].iloc[0]), 0.0),
+                }
+                for of in (base[key], group)
+            ]
+            yield place, _cells.session_ratio(*sides)
 
 
 def _median(rows: pd.DataFrame, others: pd.DataFrame, good: pd.DataFrame, query: Query) -> Found:

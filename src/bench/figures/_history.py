@@ -1,9 +1,9 @@
 """Each kernel's rate over the commits of a store.
 
-Whiskers are 95 % bootstrap intervals over the repeats of a commit. A thick vertical mark is a step from one level to
-the next, with the change of the rate in per cent. Hollow points are of checkouts with changes that were not
-committed: no line joins them, and they take no part in the steps. A dotted line says where another protocol, version
-or data set begins a new series: nothing joins what stands on its two sides.
+Whiskers are 95 % bootstrap intervals over the processes of a commit and their repeats. A thick vertical mark is a
+step from one level to the next, with the change of the rate in per cent. Hollow points are of checkouts with changes
+that were not committed: no line joins them, and they take no part in the steps. A dotted line says where another
+protocol, version or data set begins a new series: nothing joins what stands on its two sides.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -46,13 +47,14 @@ def compile_driver(folder: Path, compiler: str) -> Path:
     """The compiled count.cc. Undecided: it does not compile."""
     driver = folder / "count"
     with atomic_path(driver) as tmp:
-        command = [*compiler.split(), *FLAGS, str(SOURCE), "-o", str(tmp), "-ldl"]
+        command = [*shlex.split(compiler), *FLAGS, str(SOURCE), "-o", str(tmp), "-ldl"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
             raise Undecided(f"the driver for callgrind does not compile: {compiler}: {error.strerror}") from None
         if done.returncode:
-            raise Undecided(f"the driver for callgrind does not compile: {done.stderr.strip().splitlines()[0]}")
+            said = done.stderr.strip().splitlines() or [f"{compiler}: exit status {done.returncode}"]
+            raise Undecided(f"the driver for callgrind does not compile: {said[0]}")
     driver.chmod(0o755)
     return driver
 
@@ -91,7 +93,8 @@ def count(driver: Path, library: Path, data: Data, products: Sequence[tuple[str,
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    # Pinned, as timed processes are, libgomp would bind all that count at once to the first core.
+    return os.environ | {"OMP_NUM_THREADS": "1", "OMP_PROC_BIND": "false", "PYTHONHASHSEED": "0"}
 
 
 def total(part: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench import measure
-from bench.errors import BenchError
+from bench.errors import BenchError, meant
 from bench.machine import this_machine
 from bench.regression import counts, rounds
 from bench.regression.data import Data, make_data
@@ -56,6 +57,10 @@ class Settings:
             raise BenchError(f"--gates: there is no gate {unknown[0]!r}; there are {', '.join(GATES)}")
         if not self.gates or not self.k or min(self.k) < 1:
             raise BenchError("--gates and --k: at least one of each is needed, and numbers of columns from 1 on")
+        try:
+            shlex.split(self.compiler)
+        except ValueError as error:
+            raise BenchError(f"--compiler: {self.compiler!r} is no command ({error})") from None
         if self.pairs < 1:
             raise BenchError(
                 f"--pairs: {self.pairs} pairs cannot be taken; {LEAST_PAIRS} are the fewest that say anything"
@@ -134,11 +139,16 @@ def compare(base: Revision, head: Revision, settings: Settings, folder: Path, ou
 
 
 def _subjects(said: dict[str, Description], made: Comparison) -> list[Subject]:
-    """The kernels of either side that run here; rows for those that only one side has."""
+    """The kernels of either side that run here; rows for those that only one side has, and for targets that HEAD
+    has lost: what is left is compared, which may be slower. BenchError for a name that neither side knows."""
     settings, found = made.settings, []
     names = sorted(set(said["base"].kernels) | set(said["head"].kernels))
-    for name in settings.kernels or names:
+    for name in dict.fromkeys(settings.kernels or names):
         missing = [side for side in SIDES if name not in said[side].kernels]
+        if len(missing) == len(SIDES):
+            raise BenchError(
+                f"--kernels: there is no kernel {name!r} in {made.base} and {made.head}{meant(name, names)}"
+            )
         if missing:
             of = made.sides()[missing[0]]
             reason = f"there is no kernel {name!r} in {of}"
@@ -154,6 +164,10 @@ def _subjects(said: dict[str, Description], made: Comparison) -> list[Subject]:
             else:
                 made.findings += _undecided(Subject(name, "", None, True), settings, settings.gates, reason)
             continue
+        if lost := [target for target in said["base"].runs(name) if target not in said["head"].runs(name)]:
+            lacks = said["head"].kernels[name]["lacks"].get(lost[-1]) or f"it has no target {lost[-1]!r}"
+            reason = f"{made.head} does not run {name}/{', '.join(lost)}, which {made.base} does: {lacks}"
+            made.findings.append(Finding(name, "result", "result", "inconclusive", reason, lost[-1]))
         native = all(said[side].kernels[name]["native"] for side in SIDES)
         countable = [t for t in said["base"].countable(name) if t in said["head"].countable(name)] if native else []
         # Of a native kernel the widest build, as the target "best"; of another the first, which needs least.

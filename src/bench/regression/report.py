@@ -41,7 +41,7 @@ CAPTION = (
 
 def write(made: Comparison, folder: Path) -> None:
     """Write regression.json, .md, .csv, .html and the figure as SVG, PDF and PNG into `folder`."""
-    from bench.figures import NO_DATE, style
+    from bench import figures
     from bench.regression import figure
 
     write_json(folder / "regression.json", to_json(made))
@@ -50,11 +50,7 @@ def write(made: Comparison, folder: Path) -> None:
     with atomic_path(folder / "regression.csv") as tmp:
         drawn.to_csv(tmp, index=False, lineterminator="\n")
     write_text(folder / "regression.html", _page.to_html(_written(drawn), f"{TITLE}: {verdict_line(made)}", CAPTION))
-    picture = figure.draw(made)
-    with style.paper():
-        for kind, metadata in NO_DATE.items():
-            with atomic_path(folder / f"regression.{kind}") as tmp:
-                picture.savefig(tmp, format=kind, dpi=200, metadata=metadata)
+    figures.save(figure.draw(made), "regression", folder)
 
 
 def to_json(made: Comparison) -> dict[str, Any]:

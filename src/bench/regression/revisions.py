@@ -97,6 +97,8 @@ def _kept(folder: Path, compiler: str) -> Path | None:
         return None
     if _missing_keys(made) or made["status"] != "ok" or made["version"] != compiler_version(compiler):
         return None
+    if made.get("compiler") != compiler:  # a compiler's options are part of its name: "g++ -O1"
+        return None
     library = folder / made["library"]
     return library if library.exists() else None
 

@@ -74,10 +74,15 @@ def run_round(
     for process in range(processes):
         share = pairs * (process + 1) // processes - pairs * process // processes
         with ExitStack() as stack:
-            sides = {}
+            sides, faults = {}, []
             for name in order.permutation(SIDES):
                 sides[str(name)] = stack.enter_context(Side(contestants[name].revision))
-                _prepare(str(name), sides[str(name)], contestants[name], products, data, found)
+                try:
+                    _prepare(str(name), sides[str(name)], contestants[name], products, data, found)
+                except Undecided as undecided:  # whether HEAD is wrong is told whatever BASE is
+                    faults.append(undecided)
+            if faults:
+                raise faults[0]
             calls = {product: _calls(sides["base"], product) for product in products} if share else {}
             for _ in range(share):
                 for i in order.permutation(len(products)):

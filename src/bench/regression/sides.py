@@ -52,7 +52,7 @@ class Side:
             line = ""
         finally:
             alarm.cancel()
-        if not line:
+        if not line.endswith("\n"):  # none, or a part of one
             raise self._death(do)
         answer = json.loads(line)
         if "failed" in answer:
