@@ -5,15 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from bench import arguments as command_line
 from bench.errors import BenchError
 
+FAULT = 70  # EX_SOFTWARE of sysexits.h
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input. A verb that judges has its own."""
+    """Run one verb; 0 on success, 2 with one sentence on stderr for bad input. A verb that judges has its own.
+
+    A fault of this program is 70 and a traceback: Python's own status for it, 1, is a verdict of `compare`.
+    """
     options = parser().parse_args(arguments)
     try:
         return options.call(options) or 0
@@ -23,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except Exception:
+        traceback.print_exc()
+        return FAULT
 
 
 def parser() -> argparse.ArgumentParser:

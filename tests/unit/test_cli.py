@@ -57,6 +57,15 @@ def test_the_help_names_every_verb(capsys):
     assert all(re.search(rf"^    {verb}\b", text, re.MULTILINE) for verb in VERBS)
 
 
+def test_a_fault_of_the_program_is_no_verdict(monkeypatch, capsys):
+    def broken(options):
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setitem(cli.VERBS, "compare", broken)
+    assert cli.main(["compare", "main"]) == 70
+    assert "ZeroDivisionError: a fault" in capsys.readouterr().err
+
+
 def test_the_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])

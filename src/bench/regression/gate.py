@@ -187,6 +187,10 @@ class _Builds:
         with ThreadPoolExecutor(this_machine().cores) as pool:
             results = pool.map(lambda job: _outcome(self._build, made, *job), jobs)
             self._made = dict(zip(jobs, results, strict=True))
+        for kernel, target in sorted(wanted):
+            head, base = self._made["head", kernel, target], self._made["base", kernel, target]
+            if isinstance(head, Undecided) and not isinstance(base, Undecided):
+                made.findings.append(Finding(kernel, "result", "result", "wrong", str(head), target))
 
     @staticmethod
     def _build(made: Comparison, side: str, kernel: str, target: str) -> Path:
