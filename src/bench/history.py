@@ -171,10 +171,11 @@ def in_order(frame: pd.DataFrame, repository: Path | None = None) -> tuple[pd.Da
 
 
 def _git_order(commits: list[str], repository: Path) -> dict[str, int]:
-    """Commit → its place in git's topological order; empty where git or the repository does not know them all."""
-    command = ["git", "-C", str(repository), "rev-list", "--topo-order", "--reverse", "--stdin"]
+    """Commit → its place in git's topological order, of those that the repository knows; empty without git."""
+    command = ["git", "-C", str(repository), "rev-list", "--topo-order", "--reverse", "--ignore-missing", "--stdin"]
     try:
-        done = subprocess.run(command, input="\n".join(commits), capture_output=True, text=True, check=False)
+        given = "\n".join(filter(None, commits))
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     except OSError:
         return {}
     lines = done.stdout.split() if done.returncode == 0 else []

@@ -260,9 +260,10 @@ def test_commits_stand_in_git_s_order_even_if_they_were_measured_in_another(tmp_
     assert order == "in git's order, parents before children"
     places = frame[["place", "commit"]].drop_duplicates().sort_values("place")
     assert places["commit"].tolist() == [made[0], made[2], made[3]]
-    history.add(run(tmp_path, COMMITS[0], day=2), store)
+    stranger = "f" * 40  # behind any other in the order of the alphabet
+    history.add(run(tmp_path, stranger, day=2), store)
     frame, order = history.in_order(history.read(store), repository)
-    assert order == "in the order of measurement, since git does not know 1111111111"
+    assert order == "in the order of measurement, since git does not know ffffffffff"
     places = frame[["place", "commit"]].drop_duplicates().sort_values(["place"])
     assert places["commit"].tolist()[0] == made[3]
     assert places["commit"].tolist()[-1] == made[2]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,8 @@ class Checkout:
                 env=self.environment(**(env or {})),
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # Tests that were started in the background ignore Ctrl-C, and so would what they start.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def run(self, *arguments: str, **more: Any) -> tuple[int, str]:

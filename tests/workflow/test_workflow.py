@@ -14,7 +14,9 @@ from bench.collect import PROVENANCE
 
 CONFIGS = ["config/smoke.yaml", "config/real.yaml", "config/papers/freudenberg2023.yaml"]
 # What depends on a machine or a file that need not be there.
-MAY_BE_EMPTY = {"gpu", "driver", "library_hash", "compiler", "flags", "source_hash"}
+# A virtual machine may not tell its governor, numa_nodes and huge_pages.
+MAY_BE_EMPTY = {"gpu", "driver", "library_hash", "compiler", "flags", "source_hash", "governor", "numa_nodes",
+                "huge_pages"}  # fmt: skip
 
 
 @pytest.mark.parametrize("config", [None, *CONFIGS])
