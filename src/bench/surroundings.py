@@ -108,12 +108,19 @@ def _number(words: list[str], at: int, scale: float = 1.0) -> float | None:
         return None
 
 
-def _cores(sources: Sources) -> dict[str, float | None]:
-    """busy, steal and idle of the usable cores, from /proc/stat (proc(5)): user, nice, system, idle, iowait, irq,
-    softirq and steal, in ticks. Time of guests is in user and nice already."""
+def _cores(sources: Sources) -> dict[str, float]:
+    """busy, steal and idle of the usable cores."""
+    return processor_time(sources.proc / "stat", {f"cpu{number}" for number in sources.cpus})
+
+
+def processor_time(stat: Path, wanted: set[str]) -> dict[str, float]:
+    """Seconds busy, steal and idle of the lines `wanted` of /proc/stat together; {} where it does not tell them all.
+
+    A line has user, nice, system, idle, iowait, irq, softirq and steal, in ticks (proc(5)); "cpu" is that of all
+    cores. Time of guests is in user and nice already.
+    """
     try:
-        lines = [line.split() for line in (sources.proc / "stat").read_text().splitlines()]
-        wanted = {f"cpu{number}" for number in sources.cpus}
+        lines = [line.split() for line in stat.read_text().splitlines()]
         cores = [[int(ticks) for ticks in words[1:9]] for words in lines if words and words[0] in wanted]
     except (OSError, ValueError):
         return {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
+from bench.kernels._operands import CLOSED, check_rows
 from bench.shared_library import INT, POINTER, SIZE, load
 
 ABI = 1
@@ -54,10 +55,9 @@ class NativeMatrix:
         return self._product(self._lib.gmk_rmatmul, U, self.shape[0], self.shape[1])
 
     def _product(self, function, X: np.ndarray, rows_in: int, rows_out: int) -> np.ndarray:
-        if X.ndim != 2 or X.shape[0] != rows_in:
-            raise ValueError(f"expected a ({rows_in}, k) matrix, got {X.shape}")
+        check_rows(X, rows_in)
         if not self._z:
-            raise ValueError("this genotype matrix is closed")
+            raise ValueError(CLOSED)
         X = np.require(X, self.dtype, ["C", "ALIGNED"])  # ascontiguousarray keeps an odd address
         out = np.empty((rows_out, X.shape[1]), self.dtype)
         if X.shape[1] and function(self._z, X.ctypes.data, X.shape[1], out.ctypes.data):

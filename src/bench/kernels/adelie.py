@@ -23,6 +23,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Kernel, Problem
+from bench.kernels._operands import Resident
 
 BLOCK = 256  # SNPs unpacked at a time
 ABSENT = "the Python package adelie is not installed; docs/other-kernels.md says how to add it"
@@ -49,7 +50,7 @@ def parts() -> tuple[Any, Any]:
         raise BenchError(f"the Python package adelie cannot be imported ({error})") from None
 
 
-class Adelie:
+class Adelie(Resident[Any]):
     """Z (n, m) as adelie.matrix.snp_unphased, a missing call counting as 0."""
 
     def __init__(self, packed: PackedGenotypes, *, dtype: str = "f8", threads: int = 1, target: str = "snp_unphased"):
@@ -60,7 +61,7 @@ class Adelie:
             genotypes = io.snp_unphased(str(Path(folder) / "z.snpdat"), read_mode="file")
             genotypes.write(dosages(packed), impute_method=np.zeros(packed.n_snps), n_threads=threads)
             self.bytes_held = int(genotypes.read())
-        self._Z: Any = matrix.snp_unphased(genotypes, n_threads=threads, dtype=self.dtype.type)
+        super().__init__(matrix.snp_unphased(genotypes, n_threads=threads, dtype=self.dtype.type))
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         """Z V, (m, k) → (n, k)."""
@@ -78,19 +79,6 @@ class Adelie:
         for column, u in zip(columns, np.ascontiguousarray(U.T), strict=True):
             Z.mul(u, weights, column)
         return np.ascontiguousarray(columns.T)
-
-    def _open(self) -> Any:
-        if self._Z is None:
-            raise ValueError("this genotype matrix is closed")
-        return self._Z
-
-    def _checked(self, X: np.ndarray, rows: int) -> np.ndarray:
-        if X.ndim != 2 or X.shape[0] != rows:
-            raise ValueError(f"expected a ({rows}, k) matrix, got {X.shape}")
-        return np.ascontiguousarray(X, self.dtype)
-
-    def close(self) -> None:
-        self._Z = None
 
 
 def dosages(packed: PackedGenotypes) -> np.ndarray:

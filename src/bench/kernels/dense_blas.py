@@ -19,6 +19,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Kernel, Problem
+from bench.kernels._operands import Resident
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def requires(target: str) -> str | None:
     return REFUSED_MKL if target == "mkl" and find_mkl() is None else None
 
 
-class DenseBlas:
+class DenseBlas(Resident[np.ndarray]):
     """The (n, m) dosages resident in memory, missing calls 0.
 
     They are stored SNP by SNP, as they come out of the .bed file, i.e. as the C-ordered transpose (m, n):
@@ -75,8 +76,8 @@ class DenseBlas:
             raise BenchError(reason)
         self.shape = packed.shape
         self.dtype = np.dtype(dtype)
-        self._transposed: np.ndarray | None = unpack(packed, self.dtype)
-        self.bytes_held = self._transposed.nbytes
+        super().__init__(unpack(packed, self.dtype))
+        self.bytes_held = self._open().nbytes
         self._product = mkl_product(threads) if target == "mkl" else numpy_product(threads)
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
@@ -84,19 +85,6 @@ class DenseBlas:
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         return self._product(self._open(), self._checked(U, self.shape[0]))
-
-    def _open(self) -> np.ndarray:
-        if self._transposed is None:
-            raise ValueError("this genotype matrix is closed")
-        return self._transposed
-
-    def _checked(self, X: np.ndarray, rows: int) -> np.ndarray:
-        if X.ndim != 2 or X.shape[0] != rows:
-            raise ValueError(f"expected a ({rows}, k) matrix, got {X.shape}")
-        return np.ascontiguousarray(X, self.dtype)
-
-    def close(self) -> None:
-        self._transposed = None
 
 
 def unpack(packed: PackedGenotypes, dtype: np.dtype) -> np.ndarray:

@@ -26,6 +26,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Kernel, Problem
+from bench.kernels._operands import CLOSED, check_rows
 
 LIBRARY, VARIANTS = "BENCH_MIRACULIX", "BENCH_MIRACULIX_VARIANTS"  # environment variables
 BLOCK = 64  # SNPs copied at a time; a multiple of 4, the genotypes of a byte
@@ -136,10 +137,9 @@ class Miraculix:
         return self._product(b"T", U, self.shape[0], self.shape[1])
 
     def _product(self, transposed: bytes, X: np.ndarray, rows_in: int, rows_out: int) -> np.ndarray:
-        if X.ndim != 2 or X.shape[0] != rows_in:
-            raise ValueError(f"expected a ({rows_in}, k) matrix, got {X.shape}")
+        check_rows(X, rows_in)
         if not self._Z.value:
-            raise ValueError("this genotype matrix is closed")
+            raise ValueError(CLOSED)
         B = np.require(X, np.float64, ["F", "ALIGNED"])
         C = np.zeros((rows_out, B.shape[1]), order="F")
         for start in range(0, B.shape[1], COLUMNS):

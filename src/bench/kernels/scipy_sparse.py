@@ -14,12 +14,13 @@ from scipy.sparse import csc_array
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Kernel, Problem
+from bench.kernels._operands import Resident
 
 BLOCK = 16  # SNPs unpacked at a time
 INT32 = 2**31 - 1
 
 
-class ScipySparse:
+class ScipySparse(Resident[csc_array]):
     """Z (n, m) as csc_array, a missing call counting as 0."""
 
     def __init__(self, packed: PackedGenotypes, *, dtype: str = "f8", threads: int = 1, target: str = "csc"):
@@ -27,8 +28,9 @@ class ScipySparse:
             raise BenchError(ONE_THREAD)
         self.shape = packed.shape
         self.dtype = np.dtype(dtype)
-        self._Z: csc_array | None = nonzero_dosages(packed, self.dtype)
-        self.bytes_held = self._Z.data.nbytes + self._Z.indices.nbytes + self._Z.indptr.nbytes
+        Z = nonzero_dosages(packed, self.dtype)
+        super().__init__(Z)
+        self.bytes_held = Z.data.nbytes + Z.indices.nbytes + Z.indptr.nbytes
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         """Z V, (m, k) → (n, k)."""
@@ -37,19 +39,6 @@ class ScipySparse:
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         """Z'U, (n, k) → (m, k)."""
         return self._open().T @ self._checked(U, self.shape[0])
-
-    def _open(self) -> csc_array:
-        if self._Z is None:
-            raise ValueError("this genotype matrix is closed")
-        return self._Z
-
-    def _checked(self, X: np.ndarray, rows: int) -> np.ndarray:
-        if X.ndim != 2 or X.shape[0] != rows:
-            raise ValueError(f"expected a ({rows}, k) matrix, got {X.shape}")
-        return np.ascontiguousarray(X, self.dtype)
-
-    def close(self) -> None:
-        self._Z = None
 
 
 def nonzero_dosages(packed: PackedGenotypes, dtype: np.dtype) -> csc_array:

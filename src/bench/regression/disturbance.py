@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.surroundings import processor_time
+
 # CPU time of one thread stands a busy machine, and both sides of a pair suffer alike. Beyond these every sample
 # starts with the caches of somebody else, and the clock of a virtual core is not to be believed.
 LARGEST_WAIT = 20.0  # wall over CPU time
@@ -14,18 +16,15 @@ STAT = Path("/proc/stat")
 
 @dataclass(frozen=True)
 class Ticks:
-    """Ticks of all cores since the start of the machine, and those that its host gave to others."""
+    """Time of all cores since the start of the machine, and that which its host gave to others."""
 
-    all: int
-    steal: int
+    all: float
+    steal: float
 
     @classmethod
     def now(cls) -> Ticks:
-        try:
-            fields = [int(field) for field in STAT.read_text().splitlines()[0].split()[1:9]]
-        except (OSError, ValueError, IndexError):
-            return cls(0, 0)
-        return cls(sum(fields), fields[7])
+        times = processor_time(STAT, {"cpu"})
+        return cls(sum(times.values()), times.get("steal", 0.0))
 
 
 def disturbance(*, wall: float, cpu: float, before: Ticks, after: Ticks) -> str | None:

@@ -94,8 +94,8 @@ def from_table(table: pd.DataFrame, *, selfing: bool = False) -> Pedigree:
     """The pedigree of a table with the columns id, sire and dam (text), and if there are any sex and born."""
     ids, sires, dams = (table[name].astype(str).tolist() for name in ("id", "sire", "dam"))
     _check_ids(ids)
-    place = {animal: row for row, animal in enumerate(ids)}
-    absent = list(dict.fromkeys(p for p in (*sires, *dams) if p not in place and p.lower() not in UNKNOWN))
+    known = set(ids)
+    absent = list(dict.fromkeys(p for p in (*sires, *dams) if p not in known and p.lower() not in UNKNOWN))
     everyone = np.array([*absent, *ids], dtype=object)
     place = {animal: row for row, animal in enumerate(everyone)}
     sire, dam = (

@@ -14,6 +14,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import numba_unpack
+from bench.kernels._operands import Resident
 
 ROWS, SNPS = 512, 16  # of a tile; here, because numba keys what it keeps on disk by this file alone
 assert (ROWS, SNPS) == (numba_unpack.ROWS, numba_unpack.SNPS), "the declaration counts memory by other tiles"
@@ -95,7 +96,7 @@ def rmatmul(codes, dosages, n, columns, out):
                 out[snp + s, c] = sums[s, c]
 
 
-class NumbaMatrix:
+class NumbaMatrix(Resident[np.ndarray]):
     """Genotypes multiplied from the packed bytes, which it does not copy."""
 
     def __init__(self, packed: PackedGenotypes, *, dtype: str = "f8", target: str = "numba", threads: int = 1):
@@ -104,7 +105,7 @@ class NumbaMatrix:
         self.shape = packed.shape
         self.dtype = np.dtype(dtype)
         self.bytes_held = packed.n_snps * -(-packed.n_samples // 4)
-        self._codes: np.ndarray | None = packed.codes
+        super().__init__(packed.codes)
         self._dosages = DOSAGES.astype(self.dtype)
         self._compile()
 
@@ -146,16 +147,3 @@ class NumbaMatrix:
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         return self._multiply_transposed(self._open(), self.shape, self._checked(U, self.shape[0]))
-
-    def _open(self) -> np.ndarray:
-        if self._codes is None:
-            raise ValueError("this genotype matrix is closed")
-        return self._codes
-
-    def _checked(self, X: np.ndarray, rows: int) -> np.ndarray:
-        if X.ndim != 2 or X.shape[0] != rows:
-            raise ValueError(f"expected a ({rows}, k) matrix, got {X.shape}")
-        return np.ascontiguousarray(X, self.dtype)
-
-    def close(self) -> None:
-        self._codes = None
