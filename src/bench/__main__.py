@@ -124,7 +124,18 @@ def chromosome(options: argparse.Namespace) -> None:
         pedigree=options.pedigree,
         chromosome=options.number,
         folder=options.out,
+        genedrop=_genedrop,
     )
+
+
+def _genedrop() -> Path:
+    """The compiled gene drop, made at its first use."""
+    from bench.build import installed
+
+    made = installed("genedrop")
+    if made.library is None:
+        raise BenchError(f"livestock needs a compiled gene drop: {made.reason}")
+    return made.library
 
 
 def assemble(options: argparse.Namespace) -> None:
@@ -147,7 +158,9 @@ def dataset(options: argparse.Namespace) -> None:
     from bench.genotypes.stages import make_dataset
     from bench.inventory import dataset_lines
 
-    made = make_dataset(_map(options.spec, "--spec"), name=options.name, folder=options.out)
+    made = make_dataset(
+        _map(options.spec, "--spec"), name=options.name, folder=options.out, genedrop=_genedrop, jobs=options.jobs
+    )
     lines, warnings = dataset_lines(made)
     print("\n".join(lines))
     for warning in warnings:

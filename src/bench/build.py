@@ -42,8 +42,9 @@ GRAM = Native(
     shares=("isa.h",),
 )
 PEDIGREE = Native(source="kernels/_pedigree/pedigree.cc", targets={"scalar": ("-O3",)}, shares=("isa.h",))
+GENEDROP = Native(source="kernels/_genedrop/genedrop.cc", targets={"scalar": ("-O3",)}, shares=("isa.h",))
 # Libraries that are no kernels; their sources lie below the package.
-OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE}
+OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE, "genedrop": GENEDROP}
 
 
 @dataclass(frozen=True)
