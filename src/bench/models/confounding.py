@@ -61,12 +61,14 @@ def estimable(terms: Sequence[Term], observed: np.ndarray, traits: Sequence[str]
         present = [np.flatnonzero(block.power(2).sum(axis=0) > 0) for block in blocks]
         for k, levels in zip(having, present, strict=True):
             found.kept[k][levels, terms[k].traits.index(j)] = True
-        columns = _Columns.of([terms[k] for k in having], blocks, present, trait)
-        if columns is None:
-            continue
-        if columns.size > MOST_COLUMNS:
+        classes = [k for k in range(len(having)) if terms[having[k]].kind == "class"]
+        largest = max(classes, key=lambda k: len(present[k]))
+        beside = sum(map(len, present)) - len(present[largest])
+        if beside > MOST_COLUMNS:
             found.unchecked.append(trait)
+        if not 0 < beside <= MOST_COLUMNS:
             continue
+        columns = _Columns.of([terms[k] for k in having], blocks, present, largest, trait)
         for term, level, others in columns.dependent():
             k = having[term]
             found.kept[k][level, terms[k].traits.index(j)] = False
@@ -88,27 +90,16 @@ class _Columns:
     level: np.ndarray
     trait: str
 
-    @property
-    def size(self) -> int:
-        return len(self.term)
-
     @classmethod
     def of(
-        cls, terms: list[Term], blocks: list[sparse.csr_array], present: list[np.ndarray], trait: str
-    ) -> _Columns | None:
-        """None if there is only one effect."""
-        classes = [k for k, term in enumerate(terms) if term.kind == "class"]
-        largest = max(classes, key=lambda k: len(present[k]))
+        cls, terms: list[Term], blocks: list[sparse.csr_array], present: list[np.ndarray], largest: int, trait: str
+    ) -> _Columns:
+        """blocks: (rows, levels) of each term; present: its levels that have records."""
         others = [k for k in range(len(terms)) if k != largest]
-        if not others:
-            return None
         term = np.concatenate([np.full(len(present[k]), k) for k in others])
         level = np.concatenate([present[k] for k in others])
         C = blocks[largest][:, present[largest]]
         counts = C.sum(axis=0)
-        if len(term) > MOST_COLUMNS:
-            empty = sparse.csr_array((0, 0))
-            return cls(terms, largest, counts, empty, np.empty((0, 0)), term, level, trait)
         O = sparse.hstack([_centred(terms[k], blocks[k][:, present[k]], trait) for k in others], format="csr")
         O = O @ sparse.diags_array(1 / np.sqrt(O.power(2).sum(axis=0)))
         B = sparse.csr_array(C.T @ O)

@@ -133,7 +133,7 @@ class Design:
             inverse[np.ix_(seen, seen)] = np.linalg.inv(variances.residual[np.ix_(seen, seen)])
             root = np.sqrt(records.weights[rows])
             blocks[rows] = inverse * root[:, :, None] * root[:, None, :]
-        return sparse.bsr_array((blocks, np.arange(n), np.arange(n + 1)), shape=(n * t, n * t))
+        return sparse.bsr_array((blocks, *_narrow(n * t * t, np.arange(n), np.arange(n + 1))), shape=(n * t, n * t))
 
     def rhs(self, Y: np.ndarray, variances: Variances, *, groups: int = 0) -> np.ndarray:
         """W'R⁻¹y of other records of the same animals. Y: (R, t) → (size,), or (R, t, k) → (size, k).
@@ -191,9 +191,10 @@ class Design:
 def kron(A: sparse.csr_array, B: np.ndarray) -> sparse.csr_array:
     """A ⊗ B of a square A with a dense (q, q) B."""
     q, rows = len(B), len(A.indptr) - 1
+    indices, indptr = _narrow(A.nnz * q * q, A.indices, A.indptr)
     if q == 1:
-        return sparse.csr_array((A.data * B[0, 0], A.indices, A.indptr), shape=(rows, rows))
-    blocks = sparse.bsr_array((A.data[:, None, None] * B, A.indices, A.indptr), shape=(rows * q, rows * q))
+        return sparse.csr_array((A.data * B[0, 0], indices, indptr), shape=(rows, rows))
+    blocks = sparse.bsr_array((A.data[:, None, None] * B, indices, indptr), shape=(rows * q, rows * q))
     return blocks.tocsr()
 
 
@@ -204,6 +205,11 @@ def _placed(block: sparse.csr_array, start: int, size: int) -> sparse.csr_array:
     indptr[: start + 1] = 0
     indptr[start : start + rows + 1] = block.indptr
     return sparse.csr_array((block.data, block.indices + start, indptr), shape=(size, size))
+
+
+def _narrow(largest: int, *indices: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Indices at 4 bytes where they fit: a third less memory, and less to read in each product."""
+    return tuple(i.astype(np.int32, copy=False) for i in indices) if largest < 2**31 else indices
 
 
 def _normal(rng: np.random.Generator, covariance: np.ndarray, rows: int, more: tuple[int, ...]) -> np.ndarray:
@@ -238,5 +244,5 @@ def _incidence(
         if records.dam is not None:
             dam = records.dam.astype(np.int64)
             add(trait, np.where(dam >= 0, start + dam * q + t + trait, -1), None)
-    parts = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_array(parts, shape=(n * t, start + animals * q))
+    places = _narrow(max(n * t, start + animals * q), np.concatenate(rows), np.concatenate(columns))
+    return sparse.csr_array((np.concatenate(values), places), shape=(n * t, start + animals * q))
