@@ -141,7 +141,7 @@ def test_a_report_in_words_and_as_a_table():
         "40 individuals × 300 SNPs, call rate 0.981; 0 pairs of offspring and parent compared",
         "conflict: none",
         "duplicate: 1 individuals have the calls of another one, such as 'a4' and 'a5'",
-        "individual call rate: 1 of 40 individuals have a call rate below 0.9, such as 'a9' (0.333)",
+        "individual call rate: 1 of 40 individuals have a call rate below 0.9, such as 'a9' (0.337)",
         "SNP call rate: 1 of 300 SNPs have a call rate below 0.5, such as 's8' (0.25)",
         "monomorphic: 1 of 300 SNPs do not vary, such as 's3'",
     ]

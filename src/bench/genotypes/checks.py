@@ -15,7 +15,7 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 
-BLOCK_BYTES = 32 << 20  # of one bit plane of a block
+BLOCK_BYTES = 4 << 20  # of one bit plane of a block
 PAIRS = 8192  # compared at a time: the rows gathered for them stay in cache
 WORD = 64  # SNPs in a word of a plane
 NO_CALL = 0x55  # a byte of four missing calls
@@ -173,7 +173,7 @@ def check_genotypes(
     """Look at all genotypes once, at those that seem duplicated twice.
 
     individuals: (n,) ids; snps: (m,); pairs: (pairs, 2) rows of offspring and parent (`parent_pairs`).
-    Memory: four bit planes of BLOCK_BYTES and 16 B per pair.
+    Memory: about 20 BLOCK_BYTES and 16 B per pair.
     """
     ids, names = np.asarray(individuals), np.asarray(snps)
     if (ids.size, names.size) != packed.shape:
