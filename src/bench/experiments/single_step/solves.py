@@ -71,6 +71,8 @@ class Session:
 
 def run(case: Case, files: Files, path: Path, *, version: int) -> Document:
     """Set up, solve, compare. path: of the reference."""
+    from bench.experiments.single_step import warm
+
     data, build, reference = Dataset.read(files.dataset), products.read_build(files.build), Reference.read(path)
     doc = products.begin(case, files, build, data, version=version)
     if doc.status != "ok":
@@ -83,7 +85,10 @@ def run(case: Case, files: Files, path: Path, *, version: int) -> Document:
             operator = products.prepare(doc, case, evaluation.packed, build)
             memory = min(memory_available(), files.memory or memory_available())
             session = Session(doc, case, evaluation, reference, memory)
-            wrong = _solve(session, operator)
+            if case["solver"] == "warm":
+                wrong = warm.solve_twice(session, operator, build)
+            else:
+                wrong = solve_once(session, operator)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
         except Refused as error:
@@ -107,7 +112,7 @@ def _read(doc: Document, data: Dataset, case: Case) -> Evaluation:
     return made[0]
 
 
-def _solve(s: Session, operator: Operator) -> str | None:
+def solve_once(s: Session, operator: Operator) -> str | None:
     """Rows of set-up and solve; the sentence that says what is wrong, or None."""
     instruments = Instruments()
     problem = instruments.fitted(centred_problem(s.case, s.evaluation, operator, s.timed))
