@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,10 +178,8 @@ def peak_rss() -> int:
 def forget_peak_rss() -> int:
     """Let `peak_rss` start again from now, where the system allows it; what it was until now, in bytes."""
     before = peak_rss()
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak
-    except OSError:
-        pass
     return before
 
 

@@ -11,8 +11,9 @@ from bench.single_step.system import System
 def start_from(system: System, effects: np.ndarray, marker_effects: np.ndarray, carried: np.ndarray) -> np.ndarray:
     """(columns,) a start for `system`, all in its order; what the earlier evaluation lacked is 0.
 
-    effects: (size,) of the equations. marker_effects: (m, q). carried: (g, q), (Gw⁻¹ ⊗ G₀⁻¹)u_g, which says the same of
-    the genotyped as their effects: where a system carries it along, these are made to fit it, u_g = (Gw ⊗ G₀)·carried.
+    effects: (size,) of the equations. marker_effects: (m, q). carried: (g, q), (Gw⁻¹ ⊗ G₀⁻¹)u_g, which says the same
+    of the genotyped as their effects: where a system carries it along, these are made to fit it,
+    u_g = (Gw ⊗ G₀)·carried.
     """
     problem, columns = system.problem, system.shape[1]
     size = problem.equations.size
@@ -29,5 +30,5 @@ def start_from(system: System, effects: np.ndarray, marker_effects: np.ndarray, 
         snps[: len(marker_effects)] = marker_effects
         return np.concatenate([effects, snps.ravel()])
     raise BenchError(
-        "this variant's unknowns are not breeding values and SNP effects alone; start another from an earlier solution"
+        "this variant's unknowns are not breeding values and SNP effects alone; another can start from a solution"
     )

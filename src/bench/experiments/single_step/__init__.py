@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from bench import config, kernels
+from bench import PACKAGE, config, kernels
 from bench.errors import BenchError
 from bench.experiments import Files
 from bench.genotypes.spec import Livestock
@@ -140,6 +140,13 @@ def reference_of(case: Case, among: Mapping[str, Case]) -> str:
         for name, other in among.items()
         if other["solver"] == "reference" and all(other.get(key) == case.get(key) for key in (*SAME, "threads"))
     )
+
+
+def sources(variant: str) -> list[str]:
+    """The files a change to which must repeat a solve by `variant`."""
+    folder = PACKAGE / "single_step"
+    files = [*folder.glob("*.py"), folder / "variants" / f"{variant}.py", PACKAGE / "solvers" / "pcg.py"]
+    return sorted(map(str, files))
 
 
 def run(case: Case, files: Files) -> Document:

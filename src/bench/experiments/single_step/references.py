@@ -52,7 +52,8 @@ class Reference:
 def run(case: Case, files: Files, out: Path, *, version: int) -> Document:
     """The reference of a data set's traits, and how well it predicts young animals; `out` takes its EBVs."""
     data = Dataset.read(files.dataset)
-    doc = Document(experiments.identity(case), collect_provenance(version=version, dataset_hash=data.bed_sha256 or ""))
+    provenance = collect_provenance(version=version, dataset_hash=data.bed_sha256 or "")
+    doc = Document(experiments.identity(case), provenance)
     try:
         reference = _attempt(doc, case, data)
     except BenchError as error:

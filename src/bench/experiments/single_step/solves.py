@@ -28,8 +28,8 @@ from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, prepar
 from bench.single_step.variants import Size
 from bench.solvers.operator import Operator
 
-# Largest difference of an exact variant's EBVs from the reference, in genetic standard deviations, at ‖r‖/‖b‖ = 1e-10.
-# Breeding values are published to about 1e-2 of them.
+# Largest difference of an exact variant's EBVs from the reference, in genetic standard deviations. Where the residual
+# is 1e-10 systems in the H-form are off by up to 3e-6, hence the 1e-11 that views ask for; docs/single-step.md.
 EBV_TOLERANCE = 1e-6
 RULES = {
     "boerner_johnston": PUBLISHED_RULES["Boerner & Johnston 2019"],
@@ -207,12 +207,13 @@ class History:
             doc.add("passes", self.passes[step], "1", **place)
             if step:
                 doc.add("round_time", self.seconds[step] - self.seconds[step - 1], "s", **place)
-        for what, values, rules in (("", residual, RULES), ("", np.array(self.errors), EBV_RULES)):
+        for values, rules in ((residual, RULES), (np.array(self.errors), EBV_RULES)):
             for name, rule in rules.items():
                 reached = np.flatnonzero(values <= rule)
-                at = int(reached[0]) if reached.size else -1
-                doc.add(f"rounds_{name}{what}", at if at >= 0 else np.nan, "1", phase=phase)
-                doc.add(f"passes_{name}{what}", self.passes[at] if at >= 0 else np.nan, "1", phase=phase)
+                if reached.size:
+                    doc.add(f"rounds_{name}", reached[0], "1", phase=phase)
+                    doc.add(f"passes_{name}", self.passes[reached[0]], "1", phase=phase)
+                    doc.add(f"seconds_{name}", self.seconds[reached[0]], "s", phase=phase)
         doc.add("iterations", last, "1", phase=phase)
         doc.add("converged", float(solution.converged.all()), "1", phase=phase)
         doc.add("true_residual_norm", float(solution.true_residual_norms[0]), "1", phase=phase)
