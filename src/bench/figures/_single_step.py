@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from bench.figures import style
 from bench.figures.style import Look
@@ -30,6 +32,7 @@ DASHES: dict[str, Any] = {
     "second_level": (0, (1, 1)),
     "deflation": (0, (5, 1, 1, 1)),
 }
+CLOSE = 1.7  # two sizes that differ by less have no room for two names
 TITLES = {"prior_pcg": "prior-PCG", "ss_h": "SS-H", "ss_h_tilde": "SS-H~", "ss_t": "SS-T", "ssgtablup": "ssGTABLUP",
           "ssgtblup": "ssGTBLUP", "apy": "APY", "sssnpblup": "ssSNPBLUP", "taskinen": "Taskinen",
           "fernando": "Fernando"}  # fmt: skip
@@ -38,6 +41,25 @@ TITLES = {"prior_pcg": "prior-PCG", "ss_h": "SS-H", "ss_h_tilde": "SS-H~", "ss_t
 def look(variant: str) -> Look:
     """The colour and marker of a variant; of one that is not in LOOKS, those that its name would give a kernel."""
     return LOOKS.get(variant) or style.look(variant)
+
+
+def size_axis(at: Axes, sizes: Iterable[float]) -> None:
+    """A logarithmic x axis with a tick at each size that has room for its name."""
+    shown: list[float] = []
+    for size in sorted(set(sizes)):
+        if not shown or size >= CLOSE * shown[-1]:
+            shown.append(size)
+    at.set_xscale("log")
+    at.set_xlim(shown[0] / 1.4, max(sizes) * 1.4)
+    at.set_xticks(shown, [_short(size) for size in shown])
+    at.xaxis.set_minor_locator(NullLocator())
+
+
+def _short(size: float) -> str:
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:g}{letter}"
+    return f"{size:g}"
 
 
 def ordered(variants: Iterable[str]) -> list[str]:

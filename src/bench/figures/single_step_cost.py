@@ -53,6 +53,6 @@ def _panel(at: Axes, found: pd.DataFrame, column: str) -> None:
         errors = style.yerr(of, column) if f"{column}_low" in of else None
         at.errorbar(of["animals"].astype(float), of[column], yerr=errors, color=colour, marker=marker, elinewidth=0.8)
         style.ring(at, of["animals"], of[column], of["contaminated"])
-    style.log_axis(at, "x", found["animals"].astype(float), pad=1.4)
+    shared.size_axis(at, found["animals"].astype(float))
     style.log_axis(at, "y", found[column].dropna(), pad=1.7)
     at.set_xlabel("animals")

@@ -58,6 +58,6 @@ def _panel(at: Axes, found: pd.DataFrame, column: str) -> None:
         at.errorbar(of["n"].astype(float), of[column], yerr=errors, color=colour, marker=marker, elinewidth=0.8)
         style.ring(at, of["n"], of[column], of["contaminated"])
     at.axvline(float(found["m"].iloc[0]), color=style.GREY, ls=":", lw=0.9)
-    style.log_axis(at, "x", found["n"].astype(float), pad=1.25)
+    shared.size_axis(at, found["n"].astype(float))
     style.log_axis(at, "y", found[column].dropna(), pad=1.7)
     at.set_xlabel("genotyped animals")

@@ -24,9 +24,9 @@ COLOURS = {"Z v": "#0072B2", "Z′u": "#56B4E9", "sparse": "#E69F00", "rest": "#
 
 def draw(frame: pd.DataFrame) -> Figure:
     """A panel per population and variant that was solved through several kernels; all variants where none was."""
-    found = solving.solves(frame)
+    found = solving.multiplying(solving.solves(frame))
     if found.empty:
-        return style.nothing(frame, "single_step", "no single-step solve finished")
+        return style.nothing(frame, "single_step", "no solve that multiplies genotypes finished")
     system = ["dataset", "trait", "n", "variant", "preconditioner"]
     found = found[found["threads"] == found.groupby(system)["threads"].transform("max")]
     several = found.groupby(system)["kernel"].transform("nunique") > 1
@@ -41,7 +41,9 @@ def draw(frame: pd.DataFrame) -> Figure:
         figure, axes = style.panels(lines, columns, row_height=height, extra=0.5)
         for at, (key, of) in zip(axes.flat, groups, strict=False):
             _panel(at, of.sort_values("solve_time", ascending=False))
-            style.name_panel(at, f"{shared.TITLES.get(key[3], key[3])}, {key[0]}")
+            traits = key[1].count("+") + 1
+            many = f", {traits} traits" if traits > 1 else ""
+            style.name_panel(at, f"{shared.TITLES.get(key[3], key[3])}, {key[0]}{many}")
         for at in axes.flat[len(groups) :]:
             at.set_axis_off()
         patches = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]

@@ -46,6 +46,11 @@ def per_round(found: pd.DataFrame, *parts: str) -> pd.Series:
     return found[[f"part_{part}" for part in parts]].sum(axis=1, min_count=1) / found["iterations"]
 
 
+def multiplying(found: pd.DataFrame) -> pd.DataFrame:
+    """The solves that multiply the genotypes in each round."""
+    return found[per_round(found, "Zv", "Ztu") > 0]
+
+
 def best(found: pd.DataFrame, by: list[str], metric: str) -> pd.DataFrame:
     """The solve with the least `metric` in each group."""
     return found.dropna(subset=[metric]).sort_values([metric, "case"]).drop_duplicates(by)

@@ -37,7 +37,7 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     several = found[(found["passes_1e9"] > 0) & ~found["variant"].isin(PRIOR)]
     fewest = several.groupby(group, dropna=False)["passes_1e9"].min().rename("fewest_other_passes").reset_index()
     drawn = drawn.merge(fewest, on=group, how="left")
-    drawn = drawn[drawn["liu_rounds"].notna() | drawn["h_rounds"].notna()]
+    drawn = drawn[drawn["liu_rounds"].notna() & drawn["h_rounds"].notna()]
     drawn["meets"] = [_meets(row) for row in drawn.to_dict("records")]
     return drawn[[*group, *SHOWN]].sort_values(group, ignore_index=True)
 

@@ -17,7 +17,7 @@ CAPTION = (
 
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per population, variant and kernel, of those that were solved through several."""
-    found = shared.solves(frame)
+    found = shared.multiplying(shared.solves(frame))
     system = ["dataset", "n", "m", "trait", "variant", "preconditioner", "threads"]
     counts = found.groupby(system)["kernel"].transform("nunique") if len(found) else found["n"]
     found = found[counts > 1].sort_values([*system, "round_s", "case"], ignore_index=True)
