@@ -72,7 +72,10 @@ def estimable(terms: Sequence[Term], observed: np.ndarray, traits: Sequence[str]
         for term, level, others in columns.dependent():
             k = having[term]
             found.kept[k][level, terms[k].traits.index(j)] = False
-            names = tuple(terms[having[other]].name for other in others)
+            names = tuple(
+                f"other levels of {terms[k].name}" if having[other] == k else terms[having[other]].name
+                for other in others
+            )
             found.constraints.append(Constraint(trait, terms[k].name, str(terms[k].levels[level]), names))
     return found
 
