@@ -14,7 +14,7 @@ from bench.shared_library import INT, POINTER, SIZE, load
 
 LONG = ct.c_int64
 SIGNATURES = {
-    "incomplete_factor": (LONG, [SIZE, *[POINTER] * 8]),
+    "incomplete_factor": (INT, [SIZE, *[POINTER] * 9]),
     "incomplete_solve_factor": (INT, [SIZE, *[POINTER] * 5, SIZE]),
     "incomplete_pcg": (INT, [SIZE, *[POINTER] * 6, SIZE, ct.c_double, LONG, INT, POINTER, POINTER]),
 }
@@ -28,15 +28,16 @@ class IncompleteCholesky:
     A^nn the condition is then about 6 whatever the size and the mating; with the oldest first five times as many
     steps are needed. Rows with many entries (herd-years, means) belong at the end. library: the compiled
     _pedigree/pedigree.cc (`bench.build.installed("pedigree")`).
-    replaced: how many pivots were not positive and were replaced by a thousandth of their diagonal element; the
-    factor still is positive definite, but a poor one if there are many.
+    shift: 0, or by which share of itself the diagonal had to be raised for all pivots to be positive (Manteuffel
+    1980), as a matrix that is nearly singular may need; the greater, the poorer the factor. BenchError where the
+    pattern is not symmetric, or the diagonal is not positive.
     """
 
     def __init__(self, matrix: sparse.csr_array, order: np.ndarray, *, library: Path):
         self._prepare(matrix, order, library, keep=False)
 
     def _prepare(self, matrix: sparse.csr_array, order: np.ndarray, library: Path, *, keep: bool) -> None:
-        n = matrix.shape[0]
+        n = len(matrix.indptr) - 1
         if matrix.shape != (n, n) or not np.array_equal(np.sort(order), np.arange(n)):
             raise ValueError(
                 f"expected a square matrix and an order of its rows, got {matrix.shape} and {len(order)}"
@@ -50,15 +51,19 @@ class IncompleteCholesky:
         size = (int(first[-1]) + n) // 2
         self._first, self._row, self._factor = np.empty(n + 1, np.int64), np.empty(size, np.int32), np.empty(size)
         self._matrix = np.empty(size if keep else 0)
-        self.replaced = self._library.incomplete_factor(
+        shift = ct.c_double()
+        status = self._library.incomplete_factor(
             *(n, first.ctypes.data, column.ctypes.data, value.ctypes.data, self._order.ctypes.data),
             *(self._first.ctypes.data, self._row.ctypes.data),
-            *(self._matrix.ctypes.data if keep else None, self._factor.ctypes.data),
+            *(self._matrix.ctypes.data if keep else None, self._factor.ctypes.data, ct.byref(shift)),
         )
-        if self.replaced == -1:
+        self.shift = shift.value
+        if status == 1:
             raise MemoryError(f"no memory for an incomplete factor of {size} entries")
-        if self.replaced == -2:
+        if status == 2:
             raise BenchError("incomplete Cholesky: the matrix's pattern is not symmetric or lacks a diagonal element")
+        if status == 3:
+            raise BenchError("incomplete Cholesky: the matrix's diagonal holds zero, a negative number or NaN")
 
     @property
     def bytes(self) -> int:

@@ -46,7 +46,7 @@ def symbolic(matrix: sparse.csr_array, *, library: Path, limit: int = int(MEMORY
     library: the compiled _pedigree/pedigree.cc (`bench.build.installed("pedigree")`). Counting takes a step for each
     entry of the factor, so it gives up beyond `limit` of them. BenchError without cvxopt.
     """
-    n = matrix.shape[0]
+    n = len(matrix.indptr) - 1
     order = np.asarray(_cvxopt("amd").order(_lower(matrix)), np.int32).ravel()
     first, column = matrix.indptr.astype(np.int64), np.ascontiguousarray(matrix.indices, np.int32)
     nonzeros, flops = ct.c_int64(), ct.c_double()
@@ -64,7 +64,7 @@ def choose(matrix: sparse.csr_array, memory: float = MEMORY, *, library: Path) -
     """
     if not available():
         return "ic0", "cvxopt, which has the sparse Cholesky factor, is not installed"
-    if matrix.shape[0] == 0:
+    if len(matrix.indptr) == 1:
         return "ic0", "there is nothing to factor"
     cost = symbolic(matrix, library=library, limit=int(memory / BYTES))
     more = "" if cost.complete else "more than "

@@ -186,24 +186,25 @@ extern "C" int64_t pedigree_inverse(size_t n, const int32_t* sire, const int32_t
 }
 
 // The lower triangle of a symmetric matrix (rows with their columns) in the order of elimination, by columns, and its
-// incomplete Cholesky factor with the reciprocals of its diagonal. matrix: null where it is not wanted. Answers how many
-// pivots were replaced; -1: no memory; -2: not symmetric, or an element of the diagonal is missing.
-extern "C" int64_t incomplete_factor(size_t n, const int64_t* row_first, const int32_t* column, const double* value,
-                                     const int32_t* order, int64_t* first, int32_t* row, double* matrix,
-                                     double* factor) {
+// incomplete Cholesky factor with the reciprocals of its diagonal. matrix: null where it is not wanted. shift: what the
+// diagonal was raised by, relative. 1: no memory; 2: not symmetric, or an element of the diagonal is missing; 3: one is
+// not positive.
+extern "C" int incomplete_factor(size_t n, const int64_t* row_first, const int32_t* column, const double* value,
+                                 const int32_t* order, int64_t* first, int32_t* row, double* matrix, double* factor,
+                                 double* shift) {
     try {
-        if (!lower_columns(n, row_first, column, value, order, first, row, factor)) return -2;
+        if (!lower_columns(n, row_first, column, value, order, first, row, factor)) return 2;
         const Columns columns{n, first, row};
         if (matrix) std::copy(factor, factor + first[n], matrix);
-        Rows rows(columns, factor);
-        const size_t replaced = rows.factor();
+        Rows rows(columns);
+        if ((*shift = rows.shifted_factor(columns, factor)) < 0) return 3;
         rows.each(columns, [&](int64_t in_columns, int64_t in_rows, int32_t j) {
             factor[in_columns] = in_columns == first[j] ? 1 / rows.value[in_rows] : rows.value[in_rows];
         });
-        return replaced;
     } catch (const std::bad_alloc&) {
-        return -1;
+        return 1;
     }
+    return 0;
 }
 
 // x (n, k) becomes (L L')^-1 x; rows are those of the matrix.
