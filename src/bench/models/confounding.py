@@ -123,6 +123,8 @@ class _Columns:
             if kept.size:
                 S = S - self.left[np.ix_(at, kept)] @ self._solve(kept, self.left[np.ix_(kept, at)])
             _, pivots, rank, _ = dpstrf(S, tol=DEPENDENT)
+            if S.diagonal().max() <= DEPENDENT:  # LAPACK takes the first pivot whatever it is
+                rank = 0
             kept = np.concatenate([kept, at[pivots[:rank] - 1]])
             dropped = np.sort(at[pivots[rank:] - 1])
             if dropped.size:

@@ -36,8 +36,8 @@ def gamma(model: Model) -> np.ndarray | None:
 def inverse(model: Model, pedigree: Pedigree, *, library: Path, threads: int = 1) -> sparse.csr_array:
     """A⁻¹ as the model wants it, (n + G, n + G): with groups as fixed effects, as random ones, or as metafounders.
 
-    Random groups have the genetic variance, and are independent. With fixed groups the matrix is singular: their level
-    is not told from that of the fixed effects, and differences of solutions are what is estimated.
+    Random groups have the genetic variance, and are independent. With fixed groups the matrix is singular: their
+    level is not told from that of the fixed effects, and differences of solutions are what is estimated.
     library: as of Numerator.
     """
     found = Numerator(pedigree, library=library, gamma=gamma(model), threads=threads).inverse()
