@@ -157,9 +157,17 @@ def dataset(options: argparse.Namespace) -> None:
     BENCH_DATA does not hold gets a manifest that says refused."""
     from bench.genotypes.stages import make_dataset
     from bench.inventory import dataset_lines
+    from bench.machine import this_machine
 
+    if options.jobs < 1:
+        raise BenchError(f"--jobs: {options.jobs} chromosomes at a time; at least 1 was needed")
     made = make_dataset(
-        _map(options.spec, "--spec"), name=options.name, folder=options.out, genedrop=_genedrop, jobs=options.jobs
+        _map(options.spec, "--spec"),
+        name=options.name,
+        folder=options.out,
+        genedrop=_genedrop,
+        jobs=options.jobs,
+        memory=this_machine().usable_memory,
     )
     lines, warnings = dataset_lines(made)
     print("\n".join(lines))

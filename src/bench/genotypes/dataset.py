@@ -18,7 +18,16 @@ from bench.record import atomic_path, read_json, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-PATHS = ("bed", "bim", "fam", "phenotypes_path", "breeding_values_path", "pedigree_path", "folds_path", "records_path")
+PATHS = (
+    "bed",
+    "bim",
+    "fam",
+    "phenotypes_path",
+    "breeding_values_path",
+    "pedigree_path",
+    "folds_path",
+    "records_path",
+)
 LATER = {"records_path"}  # what manifests of earlier versions do not name
 
 
