@@ -154,6 +154,20 @@ def dataset(options: argparse.Namespace) -> None:
         print(f"bench dataset: warning: {warning}", file=sys.stderr)
 
 
+def convert(options: argparse.Namespace) -> None:
+    """Write PLINK's .bed, .bim and .fam from BLUPF90's SNP file (and map), or the other way round. The allele that
+    BLUPF90 counts is B in the .bim."""
+    from bench.exchange.snp_file import from_plink, to_plink
+
+    if options.source == "blupf90":
+        n, m = to_plink(options.genotypes, options.out, map_file=options.map)
+    elif options.map is None:
+        n, m = from_plink(options.genotypes, options.out)
+    else:
+        raise BenchError("--map: the .bim file is the map; leave it out with --from plink")
+    print(f"{options.out}: {n} individuals × {m} SNPs")
+
+
 def oracle(options: argparse.Namespace) -> None:
     """Compute Z V and Z'U of integers and normals by an independent path."""
     from bench.genotypes.dataset import Dataset
@@ -363,6 +377,7 @@ VERBS = {
     "chromosome": chromosome,
     "assemble": assemble,
     "dataset": dataset,
+    "convert": convert,
     "oracle": oracle,
     "build": build,
     "run": run,

@@ -76,6 +76,12 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     _dataset(at)
     path(at, "--out", help="folder for the data and their dataset.json")
 
+    at = verb("convert", "between BLUPF90's SNP file and PLINK's .bed, .bim and .fam")
+    at.add_argument("--from", dest="source", choices=["blupf90", "plink"], required=True, help="what the files are")
+    path(at, "--genotypes", help="SNP file (blupf90), or the PREFIX of .bed, .bim and .fam (plink)")
+    path(at, "--map", default=None, help="map of the SNPs (blupf90): SNP_ID CHR POS")
+    path(at, "--out", help="prefix of the files to write: .bed, .bim and .fam, or .txt and .map")
+
     at = verb("oracle", "exact reference products of a data set, which every kernel must reproduce")
     path(at, "--dataset", help="dataset.json")
     at.add_argument("--samples", type=int, default=None, help="the first so many individuals (default: all)")
