@@ -77,7 +77,8 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--out", help="folder for the data and their dataset.json")
 
     at = verb("convert", "between BLUPF90's SNP file and PLINK's .bed, .bim and .fam")
-    at.add_argument("--from", dest="source", choices=["blupf90", "plink"], required=True, help="what the files are")
+    sources = ["blupf90", "plink"]
+    at.add_argument("--from", dest="source", choices=sources, required=True, metavar="NAME", help="blupf90 or plink")
     path(at, "--genotypes", help="SNP file (blupf90), or the PREFIX of .bed, .bim and .fam (plink)")
     path(at, "--map", default=None, help="map of the SNPs (blupf90): SNP_ID CHR POS")
     path(at, "--out", help="prefix of the files to write: .bed, .bim and .fam, or .txt and .map")

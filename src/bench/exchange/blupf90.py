@@ -163,7 +163,7 @@ def write_solutions(path: Path | str, table: pd.DataFrame) -> None:
     lines = [SOLUTIONS_HEADER + ("        s.e." if errors is not None else "")]
     for i, (trait, effect, level, solution) in enumerate(zip(*(table[name] for name in SOLUTIONS), strict=True)):
         error = "" if errors is None else f" {float(errors.iloc[i]):#.17g}"
-        lines.append(f"{trait:4d}{effect:4d}{level:10d} {float(solution):#.17g}{error}")
+        lines.append(f"{trait:4d} {effect:3d} {level:9d} {float(solution):#.17g}{error}")
     _write(path, lines)
 
 
