@@ -168,6 +168,14 @@ def convert(options: argparse.Namespace) -> None:
     print(f"{options.out}: {n} individuals × {m} SNPs")
 
 
+def predict(options: argparse.Namespace) -> None:
+    """Predict the breeding values of genotyped candidates, without records of theirs, from SNP effects."""
+    from bench.candidates import predict_candidates
+
+    made = predict_candidates(options.genotypes, options.effects, options.out, partial=options.partial)
+    print(f"{options.out}: {made['animal'].nunique()} candidates, {made['trait'].nunique()} traits")
+
+
 def oracle(options: argparse.Namespace) -> None:
     """Compute Z V and Z'U of integers and normals by an independent path."""
     from bench.genotypes.dataset import Dataset
@@ -378,6 +386,7 @@ VERBS = {
     "assemble": assemble,
     "dataset": dataset,
     "convert": convert,
+    "predict": predict,
     "oracle": oracle,
     "build": build,
     "run": run,

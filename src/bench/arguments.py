@@ -83,6 +83,12 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--map", default=None, help="map of the SNPs (blupf90): SNP_ID CHR POS")
     path(at, "--out", help="prefix of the files to write: .bed, .bim and .fam, or .txt and .map")
 
+    at = verb("predict", "breeding values of genotyped candidates from SNP effects")
+    path(at, "--genotypes", help="PREFIX of the candidates' .bed, .bim and .fam")
+    path(at, "--effects", help="parquet with the columns snp, allele, frequency, effect")
+    at.add_argument("--partial", action="store_true", help="SNPs with an effect may be absent")
+    path(at, "--out", help="parquet to write (animal, trait, ebv)")
+
     at = verb("oracle", "exact reference products of a data set, which every kernel must reproduce")
     path(at, "--dataset", help="dataset.json")
     at.add_argument("--samples", type=int, default=None, help="the first so many individuals (default: all)")
