@@ -168,6 +168,20 @@ def convert(options: argparse.Namespace) -> None:
     print(f"{options.out}: {n} individuals × {m} SNPs")
 
 
+def check(options: argparse.Namespace) -> None:
+    """Look for offspring and parents that are opposing homozygotes, duplicated genotypes, few calls and SNPs that do
+    not vary; report all, and refuse the kinds that are asked for."""
+    from bench.candidates import check_files
+    from bench.genotypes.checks import refuse as refuse_problems
+    from bench.genotypes.dataset import write_table
+
+    report = check_files(options.genotypes, options.pedigree)
+    print(report)
+    if options.out:
+        write_table(options.out, report.problems())
+    refuse_problems(report, options.refuse)
+
+
 def predict(options: argparse.Namespace) -> None:
     """Predict the breeding values of genotyped candidates, without records of theirs, from SNP effects."""
     from bench.candidates import predict_candidates
@@ -386,6 +400,7 @@ VERBS = {
     "assemble": assemble,
     "dataset": dataset,
     "convert": convert,
+    "check": check,
     "predict": predict,
     "oracle": oracle,
     "build": build,

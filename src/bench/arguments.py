@@ -83,6 +83,14 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--map", default=None, help="map of the SNPs (blupf90): SNP_ID CHR POS")
     path(at, "--out", help="prefix of the files to write: .bed, .bim and .fam, or .txt and .map")
 
+    at = verb("check", "genotypes against the pedigree and against themselves")
+    path(at, "--genotypes", help="PREFIX of .bed, .bim and .fam")
+    path(at, "--pedigree", default=None, help="pedigree: id, sire, dam")
+    path(at, "--out", default=None, help="table of the problems to write (TSV)")
+    at.add_argument(
+        "--refuse", nargs="*", default=[], metavar="KIND", help="kinds of problems that end with status 2"
+    )
+
     at = verb("predict", "breeding values of genotyped candidates from SNP effects")
     path(at, "--genotypes", help="PREFIX of the candidates' .bed, .bim and .fam")
     path(at, "--effects", help="parquet with the columns snp, allele, frequency, effect")

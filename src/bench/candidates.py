@@ -1,4 +1,4 @@
-"""Candidates' genotypes and SNP effects in, breeding values out: indirect prediction through a kernel."""
+"""What a breeder does with a new .bed: check it against the pedigree, and predict its animals from SNP effects."""
 
 from __future__ import annotations
 
@@ -9,11 +9,27 @@ import pandas as pd
 
 from bench.build import installed
 from bench.errors import BenchError
-from bench.genotypes.bim_fam import read_bim
+from bench.genotypes.bim_fam import read_bim, read_fam
+from bench.genotypes.checks import GenotypeReport, check_genotypes, parent_pairs
+from bench.genotypes.packed import PackedGenotypes
 from bench.matrix import GenotypeMatrix
 from bench.models.prediction import predict, read_effects
 from bench.record import atomic_path
 from bench.relationships.missing import missing_calls
+from bench.relationships.pedigree import read_pedigree
+
+
+def check_files(genotypes: Path | str, pedigree: Path | str | None = None) -> GenotypeReport:
+    """The report (genotypes/checks.py) on PREFIX.bed, .bim and .fam. BenchError: a genotyped animal that is not in
+    the pedigree, files that are missing or do not fit each other."""
+    prefix = str(genotypes).removesuffix(".bed")
+    bim, fam = read_bim(Path(f"{prefix}.bim")), read_fam(Path(f"{prefix}.fam"))
+    packed = PackedGenotypes.open(Path(f"{prefix}.bed"), n_samples=len(fam), n_snps=len(bim))
+    pairs, ids = None, fam["id"].to_numpy()
+    if pedigree is not None:
+        known = read_pedigree(pedigree)
+        pairs = parent_pairs(known.sire, known.dam, known.rows(ids, of=f"{prefix}.fam"))
+    return check_genotypes(packed, individuals=ids, snps=bim["snp"].to_numpy(), pairs=pairs)
 
 
 def predict_candidates(

@@ -15,14 +15,15 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.genotypes.bim_fam import MAX_POSITION, finite, read_bim, read_fam, read_lines
 from bench.genotypes.dataset import write_table
-from bench.genotypes.packed import DOSAGE_OF_CODE, PackedGenotypes, write_bed
+from bench.genotypes.packed import DOSAGES_OF_BYTE, PackedGenotypes, write_bed
 from bench.record import atomic_path
 
 BLOCK_BYTES = 1 << 25  # of unpacked genotypes at a time
 NO_CODE = 255
 CODE_OF_CHARACTER = np.full(256, NO_CODE, np.uint8)
 CODE_OF_CHARACTER[[ord(c) for c in "0521"]] = [0, 1, 3, 2]
-CHARACTER_OF_DOSAGE = np.frombuffer(b"0125", np.uint8)  # indexed by dosage; −1 (missing) is the last entry
+# The four characters of each byte of a .bed as one number, to be looked up at once.
+CHARACTERS_OF_BYTE = np.frombuffer(b"0125", np.uint8)[DOSAGES_OF_BYTE].view(np.uint32).ravel()
 MAP_COLUMNS = ("SNP_ID", "CHR", "POS")
 
 
@@ -113,9 +114,7 @@ def write_snp_file(path: Path | str, packed: PackedGenotypes, individuals: Seque
         for start in range(0, packed.n_samples, size):
             stop = min(start + size, packed.n_samples)
             codes = packed.codes[:, start // 4 : -(-stop // 4)]
-            shift = np.array([0, 2, 4, 6], np.uint8)
-            dosages = DOSAGE_OF_CODE[codes[:, :, None] >> shift & 3].reshape(len(codes), -1).T[: stop - start]
-            characters = np.ascontiguousarray(CHARACTER_OF_DOSAGE[dosages])
+            characters = np.ascontiguousarray(CHARACTERS_OF_BYTE[codes].view(np.uint8).T[: stop - start])
             for name, row in zip(names[start:stop], characters, strict=True):
                 file.write(name.encode().ljust(widest) + b" " + row.tobytes() + b"\n")
 
