@@ -85,9 +85,7 @@ def blend(
     names or sizes that cannot be; b ≤ 0.
     """
     _check(genotypes, coding, numerator, w, tuning, order)
-    if tuning == "blupf90":
-        order, tuning = "blend-first", "chen"
-    blended = order == "blend-first"
+    blended = order == "blend-first" or tuning == "blupf90"
     a, b = TUNINGS[tuning](genotypes, coding, numerator, w if blended else 0.0)
     if not (np.isfinite(a) and np.isfinite(b) and b > 0):
         raise BenchError(
@@ -124,14 +122,18 @@ def _check(
         )
 
 
-def genomic_moments(genotypes: PackedGenotypes, coding: Coding) -> Moments:
-    """Of G = MM'/c, from how often each SNP has each dosage: ‖M'1‖²/(c g²) is the mean of all elements, Σ M_ij²/(c g)
-    that of the diagonal."""
+def snp_sums(genotypes: PackedGenotypes, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
+    """(m,) sums and (m,) sums of squares of M's columns, from how often each SNP has each dosage: one pass."""
     called = genotypes.code_counts()[:, [0, 2, 3]]
     M = coding.scale[:, None] * (np.arange(3) - coding.centre[:, None])  # what a SNP's dosages are coded as
-    sums, squares = (called * M).sum(axis=1), float((called * M**2).sum())
+    return (called * M).sum(axis=1), (called * M**2).sum(axis=1)
+
+
+def genomic_moments(genotypes: PackedGenotypes, coding: Coding) -> Moments:
+    """Of G = MM'/c: ‖M'1‖²/(c g²) is the mean of all elements, Σ M_ij²/(c g) that of the diagonal."""
+    sums, squares = snp_sums(genotypes, coding)
     g = genotypes.n_samples
-    return Moments(squares / (coding.divisor * g), float(sums @ sums) / (coding.divisor * g * g), g)
+    return Moments(float(squares.sum()) / (coding.divisor * g), float(sums @ sums) / (coding.divisor * g * g), g)
 
 
 def pedigree_moments(numerator: PedigreeRelationships) -> Moments:
@@ -211,4 +213,5 @@ TUNINGS: dict[str, Callable[[PackedGenotypes, Coding, PedigreeRelationships, flo
     "vitezica": _vitezica,
     "chen": _chen,
     "vanraden": _vanraden,
+    "blupf90": _chen,
 }
