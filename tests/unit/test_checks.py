@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from bench.__main__ import main
 from bench.errors import BenchError
 from bench.genotypes import checks
 from bench.genotypes.checks import Limits, bit_planes, check_genotypes, parent_pairs, refuse
@@ -197,3 +198,23 @@ def test_plink_finds_the_same_opposing_homozygotes(tmp_path, parent):
     assert errors["opposing"].sum() > 100
     found = dict(zip(errors["offspring"], errors["opposing"], strict=True))
     assert found == dict(plink_errors(prefix))
+
+
+def test_files_are_checked_through_the_command_line(plink_files, tmp_path, capsys):
+    parents = {i: (f"animal{i - 2}", f"animal{i - 1}") for i in range(2, 23) if i % 2 == 0}  # no family at all
+    lines = ["id sire dam", *(f"animal{i} {' '.join(parents.get(i, ('0', '0')))}" for i in range(23))]
+    (tmp_path / "pedigree.txt").write_text("\n".join(lines))
+    files = ["--genotypes", str(plink_files), "--pedigree", str(tmp_path / "pedigree.txt")]
+    assert main(["check", *files, "--out", str(tmp_path / "problems.tsv")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("23 individuals × 57 SNPs, call rate 0.9")
+    assert "of 22 pairs of offspring and parent are opposing homozygotes" in said
+    kinds = pd.read_csv(tmp_path / "problems.tsv", sep="\t")["kind"]
+    assert (kinds == "conflict").sum() > 10
+    assert main(["check", *files, "--refuse", "duplicate", "conflict"]) == 2
+    assert "bench check: genotypes: " in capsys.readouterr().err
+    assert main(["check", "--genotypes", str(plink_files)]) == 0
+    (tmp_path / "pedigree.txt").write_text("\n".join(lines[:-1]))
+    capsys.readouterr()
+    assert main(["check", *files]) == 2
+    assert "sheep.fam: 1 of 23 animals are not in the pedigree, such as 'animal22'" in capsys.readouterr().err

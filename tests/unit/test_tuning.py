@@ -16,7 +16,7 @@ from bench.relationships.codings import snp_coding
 from bench.relationships.genomic import BlockCentred, Coding
 from bench.relationships.numerator import GenotypedNumerator
 from bench.relationships.pedigree import Pedigree
-from bench.relationships.tuning import blend, genomic_moments, genomic_times_pedigree, pedigree_squares
+from bench.relationships.tuning import blend, genomic_moments, genomic_times_pedigree, pedigree_squares, snp_sums
 from bench.solvers.operator import Dense
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ on this machine")
@@ -97,7 +97,10 @@ def test_moments_are_those_of_the_dense_matrices(monkeypatch):
     monkeypatch.setattr(module, "COLUMNS", 7)  # several blocks, the last one short
     packed, numerator = population(3)
     coding = snp_coding(packed, min_maf=0.1)
-    _, G, A = dense(packed, coding, numerator)
+    M, G, A = dense(packed, coding, numerator)
+    sums, squares = snp_sums(packed, coding)
+    np.testing.assert_allclose(sums, M.sum(axis=0), atol=1e-12)
+    np.testing.assert_allclose(squares, (M**2).sum(axis=0), atol=1e-12)
     moments = genomic_moments(packed, coding)
     assert moments.all == pytest.approx(G.mean(), abs=1e-14)
     assert moments.diagonal == pytest.approx(np.trace(G) / len(G))

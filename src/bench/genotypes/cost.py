@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.genotypes.packed import BLOCK_BYTES, HEADER
-from bench.genotypes.spec import Fetched, Livestock, Plink, Simulated, Spec
+from bench.genotypes.spec import Fetched, Livestock, Plink, Spec
 
 REFERENCE_LENGTH = 100_000_000  # base pairs
 PROCESS_BYTES = 300_000_000  # Python, numpy, msprime, pandas
@@ -19,8 +19,8 @@ INDIVIDUAL_BYTES = 500  # rows of the pedigree, .fam and record tables while the
 GENEALOGY_SECONDS = 6.0  # recapitation and mutations of 100 Mb
 PEDIGREE_SECONDS = 2.5e-8  # for each pair of genotyped, 100 Mb
 FOUNDER_SECONDS = 8.0  # of livestock: 100 Mb of 500 founders
-GAMETE_SECONDS = 2e-6  # of an animal on a chromosome: its pedigree read, its genes dropped
-ROW_BYTES = 100  # a field of a table while it is written
+ANIMAL_SECONDS = 2e-6  # on a chromosome: its line of the pedigree read, its genes dropped
+FIELD_BYTES = 100  # of a table while it is written
 CALL_SECONDS = 3e-8  # decode, pack, write, join
 FETCHED_BYTES = 1_200_000_000  # measured: 0.84 GB for the mice
 FETCHED_SECONDS = 60.0
@@ -55,7 +55,7 @@ def _livestock_memory(spec: Livestock) -> int:
     words = max(-(-n // 64) for n in spec.chromosome_snps())
     gametes = 16 * words * spec.animals + bed_bytes(spec.genotyped, max(spec.chromosome_snps()))
     gametes += int(GENEALOGY_BYTES * max(0.2, spec.chromosome_length / REFERENCE_LENGTH))
-    tables = ROW_BYTES * (spec.animals + spec.animals * spec.repeats) * (2 + len(spec.traits))
+    tables = FIELD_BYTES * (spec.animals + spec.animals * spec.repeats) * (2 + len(spec.traits))
     return PROCESS_BYTES + 100 * spec.animals + max(gametes, tables)
 
 
@@ -82,8 +82,8 @@ def seconds_needed(spec: Spec) -> float:
         return 10 + _size(spec.files()[0]) / READ_RATE
     if isinstance(spec, Livestock):
         genome = spec.chromosomes * spec.chromosome_length / REFERENCE_LENGTH
-        pedigrees = spec.chromosomes * GAMETE_SECONDS * spec.animals
-        return genome * FOUNDER_SECONDS + pedigrees + CALL_SECONDS * spec.genotyped * spec.n_snps / 30
+        pedigrees = spec.chromosomes * ANIMAL_SECONDS * spec.animals
+        return genome * FOUNDER_SECONDS + pedigrees + 3 * bed_bytes(spec.genotyped, spec.n_snps) / READ_RATE
     n_calls = spec.n_samples * (spec.n_snps + sum(trait.n_qtl for trait in spec.traits))
     genome = spec.chromosomes * spec.chromosome_length / REFERENCE_LENGTH
     genealogy = GENEALOGY_SECONDS + PEDIGREE_SECONDS * spec.n_samples**2

@@ -18,7 +18,16 @@ from bench.record import atomic_path, read_json, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-PATHS = ("bed", "bim", "fam", "phenotypes_path", "breeding_values_path", "pedigree_path", "folds_path", "records_path")
+PATHS = (
+    "bed",
+    "bim",
+    "fam",
+    "phenotypes_path",
+    "breeding_values_path",
+    "pedigree_path",
+    "folds_path",
+    "records_path",
+)
 LATER = {"records_path"}  # what manifests of earlier versions do not name
 
 
@@ -106,7 +115,7 @@ class Dataset:
 
         if self.breeding_values_path is None:
             return None
-        table = pd.read_csv(self.breeding_values_path, sep="\t", dtype={"id": str}, float_precision="round_trip")
+        table = pd.read_csv(self.breeding_values_path, sep="\t", dtype={"id": str})
         return table.set_index("id").loc[self.sample_ids()]
 
     def records(self) -> pd.DataFrame:
@@ -114,7 +123,7 @@ class Dataset:
         import pandas as pd
 
         text = {"id": str, "herd_year": str}
-        return pd.read_csv(self._path("records_path"), sep="\t", dtype=text, float_precision="round_trip")
+        return pd.read_csv(self._path("records_path"), sep="\t", dtype=text)
 
     def pedigree(self) -> pd.DataFrame | None:
         """The pedigree as the file has it, every column as text, if there is one."""

@@ -1,9 +1,9 @@
 """Gametes of every animal, by dropping founders' haplotypes through a pedigree (compiled: kernels/_genedrop).
 
-Crossovers fall at random, 1 a Morgan, without interference (Haldane). A founder's gamete, and that of an unknown parent,
-is a mosaic of the haplotypes given, so that there may be many more founders than haplotypes: it changes from one to
-another SWITCHES times a Morgan. What a gamete inherits depends on the seed, the animal and the parent's sex alone. Two
-drops with one seed are of the same meioses, whichever sites and animals each is asked for.
+Crossovers fall at random, 1 a Morgan, without interference (Haldane). A founder's gamete, and that of an unknown
+parent, is a mosaic of the haplotypes given, so that there may be many more founders than haplotypes: it changes from
+one to another SWITCHES times a Morgan. What a gamete inherits depends on the seed, the animal and the parent's sex
+alone. Two drops with one seed are of the same meioses, whichever sites and animals each is asked for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A large pedigree of overlapping cohorts, mated as dairy cattle, beef cattle or at random; who of it is genotyped."""
+"""A large pedigree of overlapping cohorts, mated as dairy or beef cattle or at random; who of it is genotyped."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def read_pedigree(path: Path, spec: Livestock) -> pd.DataFrame:
         raise BenchError(f"{path}: not the pedigree of a livestock data set ({error}); draw it again") from None
     if list(pedigree) != list(COLUMNS) or len(pedigree) != spec.animals:
         raise BenchError(
-            f"{path}: {len(pedigree)} animals with columns {', '.join(pedigree)}, needed {spec.animals} with "
-            f"{', '.join(COLUMNS)}; draw the pedigree again"
+            f"{path}: {len(pedigree)} animals with columns {', '.join(map(str, pedigree))}, needed {spec.animals} "
+            f"with {', '.join(COLUMNS)}; draw the pedigree again"
         )
     return pedigree

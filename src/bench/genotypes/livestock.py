@@ -96,7 +96,9 @@ def _founders(spec: Livestock, chromosome: int) -> tuple[np.ndarray, np.ndarray,
     return ts.sites_position[sites].astype(np.int64), haplotypes.T, np.isin(sites, qtl)
 
 
-def _write_sites(prefix: Path, packed: PackedGenotypes, positions: np.ndarray, chromosome: int, *, label: str) -> None:
+def _write_sites(
+    prefix: Path, packed: PackedGenotypes, positions: np.ndarray, chromosome: int, *, label: str
+) -> None:
     write_bed(prefix.with_suffix(".bed"), [packed.codes])
     bim = bim_table(positions, f"{label}{chromosome}", chromosome)
     write_table(prefix.with_suffix(".bim"), bim, header=False)
@@ -182,7 +184,7 @@ def _fam(pedigree: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
 def simulate(
     spec: Livestock, folder: Path, *, name: str, library: Path, jobs: int = 1, note: Callable[[str], None] = print
 ) -> Dataset:
-    """All three stages, `jobs` chromosomes at a time in processes of their own; pieces stay in `folder`/chromosomes."""
+    """All stages, `jobs` chromosomes at a time in processes of their own; pieces stay in `folder`/chromosomes."""
     pedigree = simulate_pedigree(spec)
     path = folder / "pedigree.tsv"
     write_pedigree(path, pedigree)

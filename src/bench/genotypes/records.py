@@ -110,4 +110,4 @@ def draw_records(spec: Livestock, pedigree: pd.DataFrame, breeding_values: np.nd
     table = table if spec.weights else table.drop(columns="weight")
     for column, trait in enumerate(spec.traits):
         table[trait.name] = np.round(values[:, column], 6)
-    return table[~absent.all(axis=1)].reset_index(drop=True)
+    return table.iloc[np.flatnonzero(~absent.all(axis=1))].reset_index(drop=True)

@@ -92,7 +92,7 @@ class Simulated(_Model):
 
 
 class RecordedTrait(_Model):
-    """A trait of phenotypic variance 1: breeding value, permanent environment and residual; fixed effects beside it."""
+    """A trait of variance 1: breeding value, permanent environment and residual; beside them are fixed effects."""
 
     name: str = Field(default="trait", pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")
     h2: float = Field(default=0.3, gt=0, lt=1, description="variance of the founders' breeding values")
@@ -115,7 +115,7 @@ Correlations = tuple[tuple[float, ...], ...]
 class Livestock(_Model):
     """A large pedigree of which a part is genotyped and a part has records, drawn from `seed` alone.
 
-    Every cohort has as many animals. n_samples of the last `genotyped_cohorts` are genotyped, and with
+    Every cohort has as many animals. `genotyped` of the last `genotyped_cohorts` are genotyped, and with
     `genotype_sires` those animals' sires among them.
     """
 
@@ -172,7 +172,7 @@ class Livestock(_Model):
         if self.validation_cohorts >= self.cohorts:
             raise ValueError(f"validation_cohorts: {self.validation_cohorts} of {self.cohorts} leave no records")
         if self.repeats == 1 and any(t.pe for t in self.traits):
-            raise ValueError("repeats: 1 record an animal cannot tell a permanent environment; raise it, or set pe: 0")
+            raise ValueError("repeats: 1 record an animal shows no permanent environment; raise it, or set pe: 0")
         if self.n_qtl < self.chromosomes:
             raise ValueError(f"n_qtl: {self.n_qtl} QTL cannot be spread over {self.chromosomes} chromosomes")
         for key in ("genetic_correlations", "residual_correlations"):

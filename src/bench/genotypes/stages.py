@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.genotypes.cost import memory_needed
 from bench.genotypes.dataset import Dataset, import_plink, write_table
 from bench.genotypes.pedigree import simulate_pedigree
 from bench.genotypes.spec import Fetched, Livestock, Plink, Simulated, parse_spec
@@ -65,14 +66,26 @@ def make_simulated(entry: dict[str, Any], *, name: str, pedigree: Path, pieces: 
 
 
 def make_dataset(
-    entry: dict[str, Any], *, name: str, folder: Path, genedrop: Compiled | None = None, jobs: int = 1
+    entry: dict[str, Any],
+    *,
+    name: str,
+    folder: Path,
+    genedrop: Compiled | None = None,
+    jobs: int = 1,
+    memory: int | None = None,
 ) -> Dataset:
     """Any data set in one go, whatever its kind; its manifest is `folder`/dataset.json.
 
-    genedrop: needed for livestock; jobs: how many of its chromosomes at a time.
+    genedrop: needed for livestock; jobs: how many of its chromosomes at a time; memory: bytes that may be used.
     """
     spec = parse_spec(entry, name=name)
     if isinstance(spec, Livestock):
+        need = jobs * memory_needed(spec)
+        if memory is not None and need > memory:
+            raise BenchError(
+                f"data set {name!r}: {jobs} chromosomes at a time need about {need / 1e9:.1f} GB of memory, "
+                f"{memory / 1e9:.1f} GB can be used; lower --jobs or `animals`"
+            )
         from bench.genotypes import livestock
 
         return livestock.simulate(spec, folder, name=name, library=_compiled(genedrop), jobs=jobs)

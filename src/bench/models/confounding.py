@@ -72,7 +72,10 @@ def estimable(terms: Sequence[Term], observed: np.ndarray, traits: Sequence[str]
         for term, level, others in columns.dependent():
             k = having[term]
             found.kept[k][level, terms[k].traits.index(j)] = False
-            names = tuple(terms[having[other]].name for other in others)
+            names = tuple(
+                f"other levels of {terms[k].name}" if having[other] == k else terms[having[other]].name
+                for other in others
+            )
             found.constraints.append(Constraint(trait, terms[k].name, str(terms[k].levels[level]), names))
     return found
 
@@ -120,6 +123,8 @@ class _Columns:
             if kept.size:
                 S = S - self.left[np.ix_(at, kept)] @ self._solve(kept, self.left[np.ix_(kept, at)])
             _, pivots, rank, _ = dpstrf(S, tol=DEPENDENT)
+            if S.diagonal().max() <= DEPENDENT:  # LAPACK takes the first pivot whatever it is
+                rank = 0
             kept = np.concatenate([kept, at[pivots[:rank] - 1]])
             dropped = np.sort(at[pivots[rank:] - 1])
             if dropped.size:

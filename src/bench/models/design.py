@@ -18,7 +18,7 @@ from bench.models.equations import Equations
 from bench.models.model_file import Model
 from bench.models.records import Records
 from bench.models.terms import Term, fixed_terms, random_terms
-from bench.models.variances import Variances
+from bench.models.variances import Variances, inverted
 from bench.relationships.pedigree import Pedigree
 
 
@@ -97,7 +97,7 @@ class Design:
         matrix.sort_indices()
         size = others + levels * len(self.components)
         matrix = _placed(matrix, 0, size) + self._penalty(variances, size)
-        genetic = kron(inverse, np.linalg.inv(variances.genetic))
+        genetic = kron(inverse, inverted(variances.genetic))
         matrix = matrix + _placed(genetic, others, size)
         rhs = np.zeros(size)
         rhs[: self.columns] = weighted.T @ self._rows(self.records.y)
@@ -115,7 +115,7 @@ class Design:
         """blkdiag(0, I ⊗ P⁻¹, 0)."""
         found, start = sparse.csr_array((size, size)), self.fixed
         for term in self.random_terms:
-            inverse = np.linalg.inv(variances.others[term.name])
+            inverse = inverted(variances.others[term.name])
             found = found + _placed(kron(sparse.csr_array(sparse.eye_array(len(term.levels))), inverse), start, size)
             start += term.size
         return sparse.csr_array(found)
@@ -130,7 +130,7 @@ class Design:
             rows = pattern == code
             seen = np.flatnonzero(observed[np.flatnonzero(rows)[0]])
             inverse = np.zeros((t, t))
-            inverse[np.ix_(seen, seen)] = np.linalg.inv(variances.residual[np.ix_(seen, seen)])
+            inverse[np.ix_(seen, seen)] = inverted(variances.residual[np.ix_(seen, seen)])
             root = np.sqrt(records.weights[rows])
             blocks[rows] = inverse * root[:, :, None] * root[:, None, :]
         return sparse.bsr_array((blocks, *_narrow(n * t * t, np.arange(n), np.arange(n + 1))), shape=(n * t, n * t))

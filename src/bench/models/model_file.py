@@ -38,6 +38,12 @@ class PedigreeFile(_Stanza):
     group_effect: Literal["fixed", "random"] = "fixed"
     metafounders: File | None = None
 
+    @model_validator(mode="after")
+    def _one_kind_of_group(self) -> PedigreeFile:
+        if self.metafounders and (self.groups or self.group_effect == "random"):
+            raise ValueError("metafounders are named by their file: leave out groups and group_effect")
+        return self
+
 
 class GenotypeFiles(_Stanza):
     """PLINK's .bed, .bim and .fam, which SNPs of them, and what they are centred and weighted by."""

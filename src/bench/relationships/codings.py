@@ -16,6 +16,7 @@ from bench.relationships.genomic import Coding, dosage_moments
 
 ROUNDING = 1e-12  # a frequency of 1/100 is not below a limit of 0.01
 
+# Of mean and sd of the calls, weights and given frequencies: centre, scale, and what each SNP adds to the divisor.
 Parts = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
@@ -45,8 +46,8 @@ def snp_coding(
     kept = _kept(packed, mean, min_maf, keep)
     d = _weights(packed, weights)
     p = _frequencies(packed, frequencies)
-    centre, scale, heterozygosity = CODINGS[relationship](mean, sd, d, p)
-    divisor = float(np.sum(heterozygosity if kept.all() else heterozygosity[kept]))
+    centre, scale, terms = CODINGS[relationship](mean, sd, d, p)
+    divisor = float(np.sum(terms if kept.all() else terms[kept]))
     if divisor <= 0:
         raise BenchError(
             f"{packed.path or 'genotypes'}: the {int(kept.sum())} SNPs kept do not vary at the frequencies given; "

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
-from bench.relationships.genomic import Coding, grm_diagonal
+from bench.relationships.genomic import Coding
 from bench.solvers.operator import SymmetricOperator
 
 COLUMNS = 64  # of A_gg at a time: Colleau's product reads the pedigree once for all of them
@@ -81,13 +81,11 @@ def blend(
     "vanraden": G = g0 11' + g1 A_gg by least squares over all elements, a = −g0/g1, b = 1/g1 (VanRaden 2008).
     "blupf90": "chen" after blending, the default of BLUPF90 (tunedG 2), which has w = 0.05.
 
-    Cost: "vitezica" one product of A_gg and the counts of the codes; "chen" one pass over the genotypes more;
-    "vanraden" m + g columns of A_gg. BenchError: w, names or sizes that cannot be; b ≤ 0.
+    Cost: one pass over the genotypes and one product of A_gg; "vanraden" m + g columns of A_gg more. BenchError: w,
+    names or sizes that cannot be; b ≤ 0.
     """
     _check(genotypes, coding, numerator, w, tuning, order)
-    if tuning == "blupf90":
-        order, tuning = "blend-first", "chen"
-    blended = order == "blend-first"
+    blended = order == "blend-first" or tuning == "blupf90"
     a, b = TUNINGS[tuning](genotypes, coding, numerator, w if blended else 0.0)
     if not (np.isfinite(a) and np.isfinite(b) and b > 0):
         raise BenchError(
@@ -124,17 +122,18 @@ def _check(
         )
 
 
-def genomic_moments(genotypes: PackedGenotypes, coding: Coding, *, diagonal: bool = True) -> Moments:
-    """Of G = MM'/c: mean(G) = ‖M'1‖²/(c g²) from the counts of the codes, the diagonal from one more pass.
+def snp_sums(genotypes: PackedGenotypes, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
+    """(m,) sums and (m,) sums of squares of M's columns, from how often each SNP has each dosage: one pass."""
+    called = genotypes.code_counts()[:, [0, 2, 3]]
+    M = coding.scale[:, None] * (np.arange(3) - coding.centre[:, None])  # what a SNP's dosages are coded as
+    return (called * M).sum(axis=1), (called * M**2).sum(axis=1)
 
-    diagonal: False leaves that out (NaN).
-    """
-    counts = genotypes.code_counts().astype(float)
-    called = counts[:, [0, 2, 3]].sum(axis=1)
-    sums = coding.scale * (counts[:, 2] + 2 * counts[:, 3] - coding.centre * called)
+
+def genomic_moments(genotypes: PackedGenotypes, coding: Coding) -> Moments:
+    """Of G = MM'/c: ‖M'1‖²/(c g²) is the mean of all elements, Σ M_ij²/(c g) that of the diagonal."""
+    sums, squares = snp_sums(genotypes, coding)
     g = genotypes.n_samples
-    own = float(grm_diagonal(genotypes, coding).mean()) if diagonal else float("nan")
-    return Moments(own, float(sums @ sums) / (coding.divisor * g * g), g)
+    return Moments(float(squares.sum()) / (coding.divisor * g), float(sums @ sums) / (coding.divisor * g * g), g)
 
 
 def pedigree_moments(numerator: PedigreeRelationships) -> Moments:
@@ -176,7 +175,7 @@ def _none(
 def _vitezica(
     genotypes: PackedGenotypes, coding: Coding, numerator: PedigreeRelationships, v: float
 ) -> tuple[float, float]:
-    G, A = genomic_moments(genotypes, coding, diagonal=False), pedigree_moments(numerator)
+    G, A = genomic_moments(genotypes, coding), pedigree_moments(numerator)
     a = (1 - v) * (A.all - G.all)
     return a, 1 - a / 2
 
@@ -196,7 +195,7 @@ def _chen(
 def _vanraden(
     genotypes: PackedGenotypes, coding: Coding, numerator: PedigreeRelationships, v: float
 ) -> tuple[float, float]:
-    G, A = genomic_moments(genotypes, coding, diagonal=False), pedigree_moments(numerator)
+    G, A = genomic_moments(genotypes, coding), pedigree_moments(numerator)
     squares = A.size**2
     variance = pedigree_squares(numerator) - squares * A.all**2
     covariance = genomic_times_pedigree(genotypes, coding, numerator) - squares * A.all * G.all
@@ -214,4 +213,5 @@ TUNINGS: dict[str, Callable[[PackedGenotypes, Coding, PedigreeRelationships, flo
     "vitezica": _vitezica,
     "chen": _chen,
     "vanraden": _vanraden,
+    "blupf90": _chen,
 }
