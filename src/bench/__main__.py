@@ -124,7 +124,18 @@ def chromosome(options: argparse.Namespace) -> None:
         pedigree=options.pedigree,
         chromosome=options.number,
         folder=options.out,
+        genedrop=_genedrop,
     )
+
+
+def _genedrop() -> Path:
+    """The compiled gene drop, made at its first use."""
+    from bench.build import installed
+
+    made = installed("genedrop")
+    if made.library is None:
+        raise BenchError(f"livestock needs a compiled gene drop: {made.reason}")
+    return made.library
 
 
 def assemble(options: argparse.Namespace) -> None:
@@ -146,8 +157,18 @@ def dataset(options: argparse.Namespace) -> None:
     BENCH_DATA does not hold gets a manifest that says refused."""
     from bench.genotypes.stages import make_dataset
     from bench.inventory import dataset_lines
+    from bench.machine import this_machine
 
-    made = make_dataset(_map(options.spec, "--spec"), name=options.name, folder=options.out)
+    if options.jobs < 1:
+        raise BenchError(f"--jobs: {options.jobs} chromosomes at a time; at least 1 was needed")
+    made = make_dataset(
+        _map(options.spec, "--spec"),
+        name=options.name,
+        folder=options.out,
+        genedrop=_genedrop,
+        jobs=options.jobs,
+        memory=this_machine().usable_memory,
+    )
     lines, warnings = dataset_lines(made)
     print("\n".join(lines))
     for warning in warnings:

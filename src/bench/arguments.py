@@ -58,7 +58,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
 
     at = verb("pedigree", "simulate the pedigree of a population")
     _dataset(at)
-    path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation)")
+    path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation, or born herd)")
 
     at = verb("chromosome", "simulate one chromosome of a population with msprime")
     _dataset(at)
@@ -75,6 +75,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at = verb("dataset", "fetch a public data set, check your own, or simulate one in one go")
     _dataset(at)
     path(at, "--out", help="folder for the data and their dataset.json")
+    at.add_argument("--jobs", type=int, default=1, help="chromosomes of livestock simulated at a time (default 1)")
 
     at = verb("convert", "between BLUPF90's SNP file and PLINK's .bed, .bim and .fam")
     sources = ["blupf90", "plink"]

@@ -132,3 +132,60 @@ def test_the_pedigrees_of_the_shared_data_are_read():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BenchError, match=r"none\.txt"):
         read_pedigree(tmp_path / "none.txt")
+
+
+GROUPED = {"a": ("G1", "G2"), "b": ("G1", "G1"), "c": ("a", "b"), "d": ("a", "G2"), "e": ("d", "c")}
+
+
+def test_groups_stand_for_unknown_parents(tmp_path):
+    lines = [f"{a} {s} {d}" for a, (s, d) in GROUPED.items()]
+    path = write(tmp_path / "ped.txt", "\n".join(reversed(lines)))  # offspring first
+    pedigree = read_pedigree(path, groups=("G1", "G2", "G3"))
+    row = {a: i for i, a in enumerate(pedigree.ids)}
+    assert sorted(row) == list("abcde")
+    assert pedigree.groups == ("G1", "G2", "G3")
+    groups = {a: (pedigree.sire_group[i], pedigree.dam_group[i]) for a, i in row.items()}
+    assert groups == {"a": (0, 1), "b": (0, 0), "c": (-1, -1), "d": (-1, 1), "e": (-1, -1)}
+    sire, dam = pedigree.parent_rows()
+    assert (sire[row["d"]], dam[row["d"]]) == (row["a"], 5 + 1)
+    shares = {a: pedigree.group_shares()[i].tolist() for a, i in row.items()}
+    assert shares["a"] == [0.5, 0.5, 0]
+    assert shares["c"] == [0.75, 0.25, 0]
+    assert shares["d"] == [0.25, 0.75, 0]
+    small, kept = pedigree.pruned(np.array([row["d"]]))
+    assert small.groups == pedigree.groups
+    assert small.sire_group.tolist() == pedigree.sire_group[kept].tolist() == [0, -1]
+    assert small.dam_group.tolist() == [1, 1]
+    alone = pedigree.without_groups()
+    assert alone.groups == ()
+    assert alone.parent_rows()[0].min() == -1
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 40))
+def test_every_animal_is_wholly_of_its_groups(random, size):
+    names, groups = [f"x{i}" for i in range(size)], ("g0", "g1", "g2")
+    made = {a: tuple(random.choice([*groups, *names[:i]]) for _ in range(2)) for i, a in enumerate(names)}
+    pedigree = from_table(table(made), selfing=True, groups=groups)
+    shares = pedigree.group_shares()
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert shares.min() >= 0
+    assert from_table(table(PIGS)).group_shares().shape == (6, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "groups", "said"),
+    [
+        (
+            "a G1 0\n",
+            ("G1",),
+            "1 animals have an unknown parent without a group, such as 'a'; where there are groups",
+        ),
+        ("a b G1\n", ("G1",), r"such as 'b' \(has no line of its own\)"),
+        ("a G1 G1\nG1 0 0\n", ("G1",), "'G1' is a group and has a line of its own"),
+        ("a G1 G1\n", ("G1", "G1"), "group 'G1' is named twice"),
+        ("a 0 0\n", ("0",), "group '0' cannot be told from an unknown parent"),
+    ],
+)
+def test_groups_that_cannot_be_are_told(tmp_path, text, groups, said):
+    with pytest.raises(BenchError, match=rf"ped\.txt: .*{said}"):
+        read_pedigree(write(tmp_path / "ped.txt", text), groups=groups)

@@ -2,6 +2,8 @@
 
 A = T⁻¹ D T⁻ᵀ: row i of T is e_i less half of its parents' rows, D holds the variances of Mendelian sampling,
 d_i = ½ − ¼(F_sire + F_dam) with F = −1 for an unknown parent (Henderson 1976; Quaas 1976).
+Groups of unknown parents are rows after the animals. Without Γ they are the groups of Quaas & Pollak (1981), which
+only the inverse knows; with Γ they are metafounders (Legarra et al. 2015), founders related by Γ, F_k = Γ_kk − 1.
 """
 
 from __future__ import annotations
@@ -10,65 +12,106 @@ import ctypes as ct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve
 
 from bench.errors import BenchError
 from bench.relationships.pedigree import Pedigree
 from bench.shared_library import INT, POINTER, SIZE, load
-from bench.solvers.pcg import pcg
+from bench.solvers.incomplete import IncompletePCG
+from bench.solvers.sparse_cholesky import MEMORY, SparseCholesky, choose
 
 SIGNATURES = {
-    "pedigree_inbreeding": (INT, [SIZE, POINTER, POINTER, INT, POINTER, POINTER]),
-    "pedigree_multiply": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
-    "incomplete_cholesky": (SIZE, [SIZE, POINTER, POINTER, POINTER]),
-    "incomplete_solve": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
+    "pedigree_inbreeding": (INT, [SIZE, POINTER, POINTER, SIZE, POINTER, INT, POINTER, POINTER]),
+    "pedigree_multiply": (None, [SIZE, POINTER, POINTER, SIZE, *[POINTER] * 3, SIZE]),
+    "pedigree_inverse": (ct.c_int64, [SIZE, POINTER, POINTER, SIZE, POINTER, POINTER, INT, *[POINTER] * 3]),
 }
-DENSE = 2000  # animals without genotypes up to which A^nn is factored densely: 32 MB, and under a second
+METHODS = ("ic0", "cholesky", "dense")
+
+
+class Solver(Protocol):
+    """Solves with one matrix."""
+
+    def solve(self, B: np.ndarray) -> np.ndarray: ...
 
 
 class Numerator:
-    """A of a whole pedigree: (n, n), inbreeding included.
+    """A of a whole pedigree, inbreeding included.
 
     library: the compiled _pedigree/pedigree.cc (`bench.build.installed("pedigree")`).
-    inbreeding: (n,) F, by the way up through every animal's ancestors (Meuwissen & Luo 1992); mendelian: (n,) d.
+    gamma: (G, G) relationships Γ of the pedigree's groups, which are then metafounders: this is A^Γ of the n animals
+    and, after them, the G metafounders. Without gamma, A of the animals, whatever their groups.
+    shape: of the products. inbreeding: (n,) F, by the way up through every animal's ancestors (Meuwissen & Luo 1992);
+    mendelian: (n,) d.
     """
 
-    def __init__(self, pedigree: Pedigree, *, library: Path, threads: int = 1):
-        self.pedigree, self._library = pedigree, _bind(library)
-        self.shape = (len(pedigree), len(pedigree))
-        self._sire, self._dam = (np.ascontiguousarray(p, np.int32) for p in (pedigree.sire, pedigree.dam))
-        self.inbreeding, self.mendelian = np.zeros(len(pedigree)), np.ones(len(pedigree))
-        sizes = (len(pedigree), self._sire.ctypes.data, self._dam.ctypes.data, threads)
+    def __init__(self, pedigree: Pedigree, *, library: Path, gamma: np.ndarray | None = None, threads: int = 1):
+        self.pedigree, self._library, self._threads = pedigree, _bind(library), threads
+        self.gamma = None if gamma is None else _checked(gamma, pedigree)
+        n = len(pedigree)
+        self.shape = (n, n) if gamma is None else (n + len(pedigree.groups), n + len(pedigree.groups))
+        related = pedigree if gamma is not None else pedigree.without_groups()
+        self._sire, self._dam = related.parent_rows()
+        self._groups = len(related.groups), None if self.gamma is None else self.gamma.ctypes.data
+        self.inbreeding, self.mendelian = np.zeros(n), np.ones(n)
+        sizes = (n, self._sire.ctypes.data, self._dam.ctypes.data, *self._groups, threads)
         if self._library.pedigree_inbreeding(*sizes, self.inbreeding.ctypes.data, self.mendelian.ctypes.data):
             raise MemoryError("no memory for the inbreeding of the pedigree")
 
     def matmul(self, X: np.ndarray) -> np.ndarray:
-        """A X, (n, k) → (n, k): up to the ancestors and down again (Colleau 2002)."""
+        """A X, or A^Γ X: up to the ancestors and down again (Colleau 2002). X: (shape[0], k)."""
         X = np.array(X, float, order="C")  # a copy, which is multiplied in its place
         if X.ndim != 2 or X.shape[0] != self.shape[0]:
             raise ValueError(f"expected a ({self.shape[0]}, k) array, got {X.shape}")
+        rows = self._sire.ctypes.data, self._dam.ctypes.data
         self._library.pedigree_multiply(
-            X.shape[0],
-            self._sire.ctypes.data,
-            self._dam.ctypes.data,
-            self.mendelian.ctypes.data,
-            X.ctypes.data,
-            X.shape[1],
+            *(len(self.pedigree), *rows, *self._groups, self.mendelian.ctypes.data, X.ctypes.data, X.shape[1])
         )
         return X
 
     def inverse(self) -> sparse.csr_array:
-        """A⁻¹ = T'D⁻¹T, about seven numbers an animal."""
-        n = self.shape[0]
-        rows = np.arange(n)
-        T = sparse.eye_array(n, format="csr")
-        for parent in (self._sire, self._dam):
-            known = parent >= 0
-            half = np.full(int(known.sum()), 0.5)
-            T = T - sparse.csr_array((half, (rows[known], parent[known])), shape=(n, n))
-        return sparse.csr_array(T.T @ sparse.dia_array((1 / self.mendelian[None], [0]), shape=(n, n)) @ T)
+        """A⁻¹ = T'D⁻¹T, about seven numbers an animal, by Henderson's rules.
+
+        Of a pedigree with G groups, (n + G, n + G). With Γ the inverse of A^Γ. Without it Quaas & Pollak's
+        [A⁻¹, −A⁻¹Q; −Q'A⁻¹, Q'A⁻¹Q], whose rows sum to zero: singular, for groups that are fixed effects.
+        """
+        n, groups = len(self.pedigree), len(self.pedigree.groups)
+        sire, dam = self.pedigree.parent_rows()
+        corner = np.zeros((groups, groups)) if self.gamma is None else np.linalg.inv(self.gamma)
+        corner = (corner + corner.T) / 2
+        room = 7 * n + groups * (groups + 1)
+        first, column, value = np.empty(n + groups + 1, np.int32), np.empty(room, np.int32), np.empty(room)
+        size = self._library.pedigree_inverse(
+            *(n, sire.ctypes.data, dam.ctypes.data, groups, self.mendelian.ctypes.data, corner.ctypes.data),
+            *(self._threads, first.ctypes.data, column.ctypes.data, value.ctypes.data),
+        )
+        if size < 0:
+            raise MemoryError(f"no memory for the inverse of the relationships of {n} animals")
+        return sparse.csr_array((value[:size], column[:size], first), shape=(n + groups, n + groups))
+
+
+def _checked(gamma: np.ndarray, pedigree: Pedigree) -> np.ndarray:
+    """Γ as float64, or BenchError where it cannot be the relationships of the pedigree's groups."""
+    gamma = np.ascontiguousarray(gamma, float)
+    needed = len(pedigree.groups)
+    if needed == 0:
+        raise BenchError("gamma: the pedigree has no groups; read it with the ids of its metafounders")
+    if gamma.shape != (needed, needed):
+        raise BenchError(f"gamma: found an array of {gamma.shape}, the pedigree's {needed} groups need as many rows")
+    if not np.isfinite(gamma).all() or not np.allclose(gamma, gamma.T, rtol=1e-10, atol=0):
+        raise BenchError("gamma: the relationships of metafounders must be finite and symmetric")
+    if (smallest := np.linalg.eigvalsh(gamma)[0]) <= 1e-12 * np.abs(gamma).max():
+        raise BenchError(f"gamma is not positive definite: its smallest eigenvalue is {smallest:.3g}")
+    if (gamma.diagonal() >= 2).any():
+        worst = int(np.argmax(gamma.diagonal()))
+        raise BenchError(
+            f"gamma: group {pedigree.groups[worst]!r} has {gamma[worst, worst]:g} with itself, less than 2 is "
+            "needed: otherwise its offspring have no Mendelian sampling"
+        )
+    return gamma
 
 
 @dataclass(frozen=True)
@@ -84,9 +127,13 @@ class _Blocks:
 class GenotypedNumerator:
     """A_gg of the genotyped animals and its inverse, both (g, g), as products.
 
-    Only the genotyped and their ancestors are held. matmul is exact. solve is exact up to rtol: A_gg⁻¹v =
-    A^gg v − A^gn (A^nn)⁻¹ A^ng v (Strandén et al. 2017), where A^nn is solved by PCG with its incomplete Cholesky
-    factor as the preconditioner (`method` "ic0"), or by a dense factor ("dense", for few animals and for tests).
+    Only the genotyped and their ancestors are held; with gamma, of the pedigree's groups, A^Γ. matmul is exact. solve
+    is A_gg⁻¹v = A^gg v − A^gn (A^nn)⁻¹ A^ng v (Strandén et al. 2017), where A^nn is solved by `method`: "ic0", PCG
+    with its incomplete Cholesky factor, up to rtol; "cholesky", a sparse factor, which needs cvxopt; "dense", for few
+    animals and for tests. None takes the one that its cost speaks for.
+
+    threads: of inbreeding and of ic0 with several columns. memory: bytes that a sparse factor may take.
+    reason: a sentence why this method was taken.
     """
 
     def __init__(
@@ -95,25 +142,39 @@ class GenotypedNumerator:
         genotyped: np.ndarray,
         *,
         library: Path,
+        gamma: np.ndarray | None = None,
         threads: int = 1,
         method: str | None = None,
         rtol: float = 1e-12,
+        memory: float = MEMORY,
     ):
         genotyped = np.asarray(genotyped)
         if np.unique(genotyped).size < genotyped.size:
             raise BenchError("an animal is genotyped twice; keep one of its genotypes")
-        small, kept = pedigree.pruned(genotyped)
-        self.numerator, self.rtol = Numerator(small, library=library, threads=threads), rtol
+        if method not in (None, *METHODS):
+            raise BenchError(f"there is no way {method!r} to solve A^nn; there are {', '.join(METHODS)}")
+        small, kept = (pedigree if gamma is not None else pedigree.without_groups()).pruned(genotyped)
+        self.numerator, self.rtol = Numerator(small, library=library, gamma=gamma, threads=threads), rtol
         self._genotyped = np.searchsorted(kept, genotyped)
         among = np.zeros(len(small), bool)
         among[self._genotyped] = True
-        others = np.flatnonzero(~among)[::-1]  # the youngest first: their elimination fills nothing in
+        youngest_first = np.flatnonzero(~among)[::-1]  # their elimination fills nothing in
+        others = np.r_[youngest_first, len(small) : self.numerator.shape[0]]  # metafounders are the oldest
         self.shape = (genotyped.size, genotyped.size)
         self._blocks = _split(self.numerator.inverse(), self._genotyped, others)
-        self.method = method or ("dense" if others.size <= DENSE else "ic0")
-        if self.method not in _SOLVERS:
-            raise BenchError(f"there is no way {self.method!r} to solve A^nn; there are {', '.join(_SOLVERS)}")
-        self._others = _SOLVERS[self.method](self._blocks.nn, rtol, library) if others.size else None
+        self.method, self.reason = method or "ic0", "the caller has chosen it"
+        if method is None:
+            self.method, self.reason = choose(self._blocks.nn, memory, library=library)
+        self._others = self._solver(library, threads) if others.size else None
+
+    def _solver(self, library: Path, threads: int) -> Solver:
+        matrix = self._blocks.nn
+        if self.method == "dense":
+            return _Dense(matrix)
+        if self.method == "cholesky":
+            return SparseCholesky(matrix)
+        in_order = np.arange(len(matrix.indptr) - 1)
+        return IncompletePCG(matrix, in_order, library=library, rtol=self.rtol, threads=threads)
 
     @property
     def inbreeding(self) -> np.ndarray:
@@ -144,58 +205,11 @@ def _split(inverse: sparse.csr_array, genotyped: np.ndarray, others: np.ndarray)
 class _Dense:
     """Solves with a dense Cholesky factor."""
 
-    def __init__(self, matrix: sparse.csr_array, rtol: float, library: Path):
-        from scipy.linalg import cho_factor
-
+    def __init__(self, matrix: sparse.csr_array):
         self._factor = cho_factor(matrix.toarray())
 
-    def solve(self, X: np.ndarray) -> np.ndarray:
-        from scipy.linalg import cho_solve
-
-        return cho_solve(self._factor, X)
-
-
-class Incomplete:
-    """Solves with PCG; the preconditioner is the incomplete Cholesky factor with the matrix's own pattern.
-
-    The order of the rows decides how good it is: of A^nn with the youngest first the condition is about 6 whatever
-    the size and the mating, with the oldest first five times as many steps are needed.
-    """
-
-    def __init__(self, matrix: sparse.csr_array, rtol: float, library: Path):
-        self.matrix, self.rtol, self._library = matrix, rtol, _bind(library)
-        n = len(matrix.indptr) - 1
-        self.shape: tuple[int, int] = (n, n)
-        lower = sparse.csr_array(sparse.tril(matrix, format="csr"))
-        lower.sort_indices()
-        self._first, self._column = lower.indptr.astype(np.int64), lower.indices.astype(np.int32)
-        self._value = np.array(lower.data, float)
-        self.replaced = int(self._library.incomplete_cholesky(*self._lower()))
-
-    def _lower(self) -> tuple[int, int, int, int]:
-        return self.shape[0], self._first.ctypes.data, self._column.ctypes.data, self._value.ctypes.data
-
-    def matmul(self, V: np.ndarray) -> np.ndarray:
-        return self.matrix @ V
-
-    def precondition(self, R: np.ndarray) -> np.ndarray:
-        """(L L')⁻¹ R."""
-        R = np.array(R, float, order="C")
-        self._library.incomplete_solve(*self._lower(), R.ctypes.data, R.shape[1])
-        return R
-
-    def solve(self, X: np.ndarray) -> np.ndarray:
-        """The solution, or BenchError where PCG does not reach rtol."""
-        found = pcg(self, X, preconditioner=self.precondition, rtol=self.rtol, max_steps=1000)
-        if not found.converged.all():
-            raise BenchError(
-                f"A^nn: PCG stopped at a relative residual of {found.true_residual_norms.max():.1e} after "
-                f"{found.steps} steps, {self.rtol:.0e} was needed"
-            )
-        return found.value
-
-
-_SOLVERS = {"dense": _Dense, "ic0": Incomplete}
+    def solve(self, B: np.ndarray) -> np.ndarray:
+        return cho_solve(self._factor, B)
 
 
 @cache

@@ -31,13 +31,17 @@ class Pedigree:
     """Animals in order: parents stand before their offspring.
 
     ids: (n,) text. sire, dam: (n,) int32 rows, −1 where unknown. added: how many parents had no line of their own
-    and were made founders.
+    and were made founders. groups: the unknown-parent groups or metafounders; sire_group, dam_group: (n,) int32, the
+    group of an unknown parent, −1 where the parent is known; None where there are no groups.
     """
 
     ids: np.ndarray
     sire: np.ndarray
     dam: np.ndarray
     added: int = 0
+    groups: tuple[str, ...] = ()
+    sire_group: np.ndarray | None = None
+    dam_group: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,30 +75,68 @@ class Pedigree:
         kept = np.flatnonzero(self.ancestors(rows))
         new = np.full(len(self) + 1, NONE, np.int32)  # the last is what −1 points to
         new[kept] = np.arange(kept.size)
-        return replace(self, ids=self.ids[kept], sire=new[self.sire[kept]], dam=new[self.dam[kept]], added=0), kept
+        parents = {"sire": new[self.sire[kept]], "dam": new[self.dam[kept]]}
+        groups = {
+            name: of[kept]
+            for name, of in (("sire_group", self.sire_group), ("dam_group", self.dam_group))
+            if of is not None
+        }
+        return replace(self, ids=self.ids[kept], added=0, **parents, **groups), kept
+
+    def without_groups(self) -> Pedigree:
+        """The same animals with nothing known of their unknown parents."""
+        return replace(self, groups=(), sire_group=None, dam_group=None)
+
+    def parent_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sire and dam, (n,) int32 each, where group k is row n + k; −1 where a parent has no group either."""
+
+        def with_groups(parent: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+            rows = parent if group is None else np.where(group >= 0, len(self) + group, parent)
+            return np.ascontiguousarray(rows, np.int32)
+
+        return with_groups(self.sire, self.sire_group), with_groups(self.dam, self.dam_group)
+
+    def group_shares(self) -> np.ndarray:
+        """Q, (n, G) dense: the share of its genes that an animal is expected to have from each group.
+
+        The mean of its parents' shares, a group being wholly itself (Quaas 1988). An animal with ancestors in several
+        groups has a share of each, so that little of Q is zero after a few generations.
+        """
+        shares = np.zeros((len(self) + len(self.groups) + 1, len(self.groups)))  # the last row is what −1 points to
+        shares[len(self) : -1] = np.eye(len(self.groups))
+        sires, dams = (rows.tolist() for rows in self.parent_rows())
+        for animal, (sire, dam) in enumerate(zip(sires, dams, strict=True)):
+            shares[animal] = (shares[sire] + shares[dam]) / 2
+        return shares[: len(self)]
 
 
-def read_pedigree(path: Path | str, *, selfing: bool = False) -> Pedigree:
+def read_pedigree(path: Path | str, *, selfing: bool = False, groups: Sequence[str] = ()) -> Pedigree:
     """The pedigree of a text file: id, sire and dam of each animal, in any order.
 
     Columns are separated by tabs, commas, semicolons or blanks, whichever the first line uses first in this order. A
     header names them (id, sire, dam, and if there are any sex and born, year or generation); without one, which its
     first field tells, the first three are id, sire and dam. Unknown is 0, ., NA or empty. selfing: an animal may be
-    both a sire and a dam, as plants are. BenchError names the line or the animals that cannot be.
+    both a sire and a dam, as plants are. groups: unknown-parent groups or metafounders, ids that stand for unknown
+    parents and have no line of their own; with them every unknown parent needs one. BenchError names the line or the
+    animals that cannot be.
     """
     path = Path(path)
     table = _table(path)
     try:
-        return from_table(table, selfing=selfing)
+        return from_table(table, selfing=selfing, groups=groups)
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from None
 
 
-def from_table(table: pd.DataFrame, *, selfing: bool = False) -> Pedigree:
-    """The pedigree of a table with the columns id, sire and dam (text), and if there are any sex and born."""
+def from_table(table: pd.DataFrame, *, selfing: bool = False, groups: Sequence[str] = ()) -> Pedigree:
+    """The pedigree of a table with the columns id, sire and dam (text), and if there are any sex and born.
+
+    selfing, groups: as in read_pedigree.
+    """
     ids, sires, dams = (table[name].astype(str).tolist() for name in ("id", "sire", "dam"))
     _check_ids(ids)
-    known = set(ids)
+    known = {*ids, *groups}
+    _check_groups(groups, ids)
     absent = list(dict.fromkeys(p for p in (*sires, *dams) if p not in known and p.lower() not in UNKNOWN))
     everyone = np.array([*absent, *ids], dtype=object)
     place = {animal: row for row, animal in enumerate(everyone)}
@@ -111,7 +153,31 @@ def from_table(table: pd.DataFrame, *, selfing: bool = False) -> Pedigree:
     order = _order(everyone, sire, dam)
     new = np.full(len(order) + 1, NONE, np.int32)
     new[order] = np.arange(len(order))
-    return Pedigree(everyone[order], new[sire[order]], new[dam[order]], added=len(absent))
+    found = Pedigree(everyone[order], new[sire[order]], new[dam[order]], added=len(absent))
+    return _with_groups(found, tuple(groups), (sires, dams), order, set(absent)) if groups else found
+
+
+def _with_groups(
+    pedigree: Pedigree,
+    groups: tuple[str, ...],
+    parents: tuple[list[str], list[str]],
+    order: np.ndarray,
+    absent: set[str],
+) -> Pedigree:
+    """`pedigree` with the group of each unknown parent; parents: the columns sire and dam; order: as _order."""
+    number = {group: k for k, group in enumerate(groups)}
+    sire_group, dam_group = (
+        np.array([NONE] * len(absent) + [number.get(p, NONE) for p in of], np.int32)[order] for of in parents
+    )
+    lacking = ((pedigree.sire < 0) & (sire_group < 0)) | ((pedigree.dam < 0) & (dam_group < 0))
+    if lacking.any():
+        names = [str(animal) for animal in pedigree.ids[lacking]]
+        shown = ", ".join(f"{name!r}{' (has no line of its own)' if name in absent else ''}" for name in names[:3])
+        raise BenchError(
+            f"{len(names)} animals have an unknown parent without a group, such as {shown}; where there are groups, "
+            "every unknown parent needs one"
+        )
+    return replace(pedigree, groups=groups, sire_group=sire_group, dam_group=dam_group)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -146,6 +212,17 @@ def _check_ids(ids: list[str]) -> None:
             raise BenchError(f"animal {number} has the id {animal!r}, which stands for an unknown parent")
     if twice := [animal for animal, times in Counter(ids).items() if times > 1]:
         raise BenchError(f"{len(twice)} animals stand there twice, such as {twice[0]!r}; each must have one line")
+
+
+def _check_groups(groups: Sequence[str], ids: list[str]) -> None:
+    if twice := [group for group, times in Counter(groups).items() if times > 1]:
+        raise BenchError(f"group {twice[0]!r} is named twice")
+    if unknown := [group for group in groups if group.lower() in UNKNOWN]:
+        raise BenchError(f"group {unknown[0]!r} cannot be told from an unknown parent; give it another id")
+    if animals := sorted(set(groups) & set(ids)):
+        raise BenchError(
+            f"{animals[0]!r} is a group and has a line of its own; a group stands for unknown parents only"
+        )
 
 
 def _check_sexes(ids: np.ndarray, sire: np.ndarray, dam: np.ndarray) -> None:

@@ -1,5 +1,5 @@
 // Recursions over a pedigree whose animals stand in order, parents before their offspring. A parent is its row, or
-// -1 where it is unknown. Arrays of several columns are row by row.
+// n + k where it is unknown and of group k, or -1 where it is unknown. Arrays of several columns are row by row.
 #include <omp.h>
 
 #include <algorithm>
@@ -10,59 +10,79 @@
 #include <numeric>
 #include <vector>
 
+#include "_pedigree/counts.h"
+#include "_pedigree/incomplete.h"
+#include "_pedigree/inverse.h"
 #include "isa.h"
 
 namespace {
-
-struct Pedigree {
-    size_t n;
-    const int32_t *sire, *dam;
-};
 
 // The longest way from an animal up to a founder.
 std::vector<int32_t> depths(const Pedigree& p) {
     std::vector<int32_t> depth(p.n, 0);
     for (size_t i = 0; i < p.n; i++)
         for (int32_t parent : {p.sire[i], p.dam[i]})
-            if (parent >= 0) depth[i] = std::max(depth[i], depth[parent] + 1);
+            if (p.is_animal(parent)) depth[i] = std::max(depth[i], depth[parent] + 1);
     return depth;
 }
 
-// The share of Mendelian sampling in the variance of each animal, from its parents' inbreeding.
+// The share of Mendelian sampling in the variance of each animal, from its parents' inbreeding; a metafounder's is its
+// relationship with itself less 1 (Legarra et al. 2015).
 double mendelian(const Pedigree& p, size_t i, const double* inbreeding) {
-    const auto of = [&](int32_t parent) { return parent < 0 ? -1.0 : inbreeding[parent]; };
+    const auto of = [&](int32_t parent) {
+        if (parent < 0) return -1.0;
+        return p.is_animal(parent) ? inbreeding[parent] : p.gamma[(parent - p.n) * (p.groups + 1)] - 1;
+    };
     return 0.5 - 0.25 * (of(p.sire[i]) + of(p.dam[i]));
 }
 
 // A thread's way up through the ancestors of one animal after another.
 struct Ancestors {
-    std::vector<double> path;                  // sum over all ways of 2^-length; 0 where none leads
+    const Pedigree& p;
+    const int32_t* depth;
+    std::vector<double> path;                   // sum over all ways of 2^-length; 0 where none leads
     std::vector<std::vector<int32_t>> waiting;  // ancestors that were reached and not left, by depth
+    std::vector<double> group_path;
+    std::vector<int32_t> groups_reached;
 
-    Ancestors(size_t n, size_t levels) : path(n, 0.0), waiting(levels) {}
+    Ancestors(const Pedigree& p, const int32_t* depth, size_t levels)
+        : p(p), depth(depth), path(p.n, 0.0), waiting(levels), group_path(p.groups, 0.0) {}
 
-    void reach(int32_t animal, double by, const int32_t* depth) {
-        if (animal < 0) return;
-        if (path[animal] == 0) waiting[depth[animal]].push_back(animal);
-        path[animal] += by;
+    void reach(int32_t parent, double by) {
+        if (parent < 0) return;
+        const bool animal = p.is_animal(parent);
+        double& way = animal ? path[parent] : group_path[parent - p.n];
+        if (way == 0) (animal ? waiting[depth[parent]] : groups_reached).push_back(parent);
+        way += by;
     }
 
-    // Sum over all ancestors of path^2 times their Mendelian sampling (Meuwissen & Luo 1992). An ancestor is left
-    // when all ways to it have been walked: all that lead to it come from greater depths.
-    double variance(const Pedigree& p, size_t i, const int32_t* depth, const double* sampling) {
-        reach(p.sire[i], 0.5, depth);
-        reach(p.dam[i], 0.5, depth);
+    // Sum over all ancestors of path^2 times their Mendelian sampling (Meuwissen & Luo 1992), and of the products of
+    // the metafounders' paths times their relationships. An ancestor is left when all ways to it have been walked:
+    // all that lead to it come from greater depths.
+    double variance(size_t i, const double* sampling) {
+        reach(p.sire[i], 0.5);
+        reach(p.dam[i], 0.5);
         double sum = 0;
         for (int32_t level = depth[i] - 1; level >= 0; level--) {
             for (int32_t j : waiting[level]) {
                 const double by = path[j];
                 sum += by * by * sampling[j];
                 path[j] = 0;
-                reach(p.sire[j], by / 2, depth);
-                reach(p.dam[j], by / 2, depth);
+                reach(p.sire[j], by / 2);
+                reach(p.dam[j], by / 2);
             }
             waiting[level].clear();
         }
+        return sum + of_metafounders();
+    }
+
+    double of_metafounders() {
+        double sum = 0;
+        for (int32_t a : groups_reached)
+            for (int32_t b : groups_reached)
+                sum += group_path[a - p.n] * group_path[b - p.n] * p.gamma[(a - p.n) * p.groups + b - p.n];
+        for (int32_t a : groups_reached) group_path[a - p.n] = 0;
+        groups_reached.clear();
         return sum;
     }
 };
@@ -93,7 +113,7 @@ bool full_sibs(const Pedigree& p, int32_t a, int32_t b) { return p.sire[a] == p.
 void fill_inbreeding(const Pedigree& p, int threads, double* inbreeding, double* sampling) {
     const std::vector<int32_t> depth = depths(p);
     const Levels levels(p, depth);
-    std::vector<Ancestors> ways(threads, Ancestors(p.n, levels.count()));
+    std::vector<Ancestors> ways(threads, Ancestors(p, depth.data(), levels.count()));
     for (size_t level = 0; level < levels.count(); level++) {
         const int32_t* animals = levels.animals.data() + levels.first[level];
         const int64_t size = levels.first[level + 1] - levels.first[level];
@@ -108,56 +128,42 @@ void fill_inbreeding(const Pedigree& p, int threads, double* inbreeding, double*
             if (at % 256 && full_sibs(p, i, animals[at - 1]))
                 inbreeding[i] = inbreeding[animals[at - 1]];
             else
-                inbreeding[i] = ways[omp_get_thread_num()].variance(p, i, depth.data(), sampling) + sampling[i] - 1;
+                inbreeding[i] = ways[omp_get_thread_num()].variance(i, sampling) + sampling[i] - 1;
         }
     }
 }
-
-// A symmetric matrix's lower triangle by rows, columns ascending, so that the diagonal ends its row.
-struct Lower {
-    size_t n;
-    const int64_t* first;
-    const int32_t* column;
-    double* value;
-
-    double& diagonal(size_t i) const { return value[first[i + 1] - 1]; }
-
-    // Sum of the products of what stands in rows i and j left of column j, where i's entry at j is `end`.
-    double product(int64_t end, size_t i, size_t j) const {
-        double sum = 0;
-        int64_t a = first[i], b = first[j];
-        while (a < end && b < first[j + 1] - 1)
-            if (column[a] == column[b])
-                sum += value[a++] * value[b++];
-            else
-                column[a] < column[b] ? a++ : b++;
-        return sum;
-    }
-};
 
 }  // namespace
 
 // 1 if this processor has the instructions that this library was compiled for.
 extern "C" int pedigree_runs() { return isa_runs(); }
 
-// inbreeding, sampling: (n,), to be filled. 1: no memory.
-extern "C" int pedigree_inbreeding(size_t n, const int32_t* sire, const int32_t* dam, int threads, double* inbreeding,
-                                   double* sampling) {
+// inbreeding, sampling: (n,), to be filled. gamma: null without metafounders. 1: no memory.
+extern "C" int pedigree_inbreeding(size_t n, const int32_t* sire, const int32_t* dam, size_t groups,
+                                   const double* gamma, int threads, double* inbreeding, double* sampling) {
     try {
-        fill_inbreeding({n, sire, dam}, threads, inbreeding, sampling);
+        fill_inbreeding({n, sire, dam, groups, gamma}, threads, inbreeding, sampling);
     } catch (const std::bad_alloc&) {
         return 1;
     }
     return 0;
 }
 
-// x (n, k) becomes A x: up to the ancestors, times the Mendelian sampling, and down again (Colleau 2002).
-extern "C" void pedigree_multiply(size_t n, const int32_t* sire, const int32_t* dam, const double* sampling, double* x,
-                                  size_t k) {
+// x (n + groups, k) becomes A x: up to the ancestors, times the Mendelian sampling, and down again (Colleau 2002);
+// metafounders, at the top, are multiplied by their relationships.
+extern "C" void pedigree_multiply(size_t n, const int32_t* sire, const int32_t* dam, size_t groups,
+                                  const double* gamma, const double* sampling, double* x, size_t k) {
     for (size_t i = n; i-- > 0;)
         for (int32_t parent : {sire[i], dam[i]})
             if (parent >= 0)
                 for (size_t c = 0; c < k; c++) x[parent * k + c] += 0.5 * x[i * k + c];
+    const std::vector<double> up(x + n * k, x + (n + groups) * k);
+    for (size_t a = 0; a < groups; a++)
+        for (size_t c = 0; c < k; c++) {
+            double sum = 0;
+            for (size_t b = 0; b < groups; b++) sum += gamma[a * groups + b] * up[b * k + c];
+            x[(n + a) * k + c] = sum;
+        }
     for (size_t i = 0; i < n; i++) {
         for (size_t c = 0; c < k; c++) x[i * k + c] *= sampling[i];
         for (int32_t parent : {sire[i], dam[i]})
@@ -166,41 +172,95 @@ extern "C" void pedigree_multiply(size_t n, const int32_t* sire, const int32_t* 
     }
 }
 
-// The incomplete Cholesky factor with the pattern of the matrix, in its place. Answers how many pivots were not
-// positive and were replaced by a thousandth of the diagonal.
-extern "C" size_t incomplete_cholesky(size_t n, const int64_t* first, const int32_t* column, double* value) {
-    const Lower l{n, first, column, value};
-    size_t replaced = 0;
-    for (size_t i = 0; i < n; i++) {
-        const double diagonal = l.diagonal(i);
-        for (int64_t at = first[i]; at < first[i + 1] - 1; at++) {
-            const size_t j = column[at];
-            value[at] = (value[at] - l.product(at, i, j)) / l.diagonal(j);
-        }
-        double pivot = diagonal;
-        for (int64_t at = first[i]; at < first[i + 1] - 1; at++) pivot -= value[at] * value[at];
-        if (!(pivot > 0)) {
-            pivot = 1e-3 * diagonal;
-            replaced++;
-        }
-        l.diagonal(i) = std::sqrt(pivot);
+// The inverse by Henderson's rules, (n + groups) rows, into arrays for 7 n + groups (groups + 1) entries; first:
+// (n + groups + 1,). corner (groups, groups): what the groups' own block begins with. Answers the number of entries,
+// or -1: no memory.
+extern "C" int64_t pedigree_inverse(size_t n, const int32_t* sire, const int32_t* dam, size_t groups,
+                                    const double* sampling, const double* corner, int threads, int32_t* first,
+                                    int32_t* column, double* value) {
+    try {
+        return Inverse({n, sire, dam, groups, nullptr}, sampling, corner).write(threads, first, column, value);
+    } catch (const std::bad_alloc&) {
+        return -1;
     }
-    return replaced;
 }
 
-// x (n, k) becomes (L L')^-1 x.
-extern "C" void incomplete_solve(size_t n, const int64_t* first, const int32_t* column, const double* value, double* x,
-                                 size_t k) {
-    for (size_t i = 0; i < n; i++) {
-        const double pivot = 1 / value[first[i + 1] - 1];
-        for (int64_t at = first[i]; at < first[i + 1] - 1; at++)
-            for (size_t c = 0; c < k; c++) x[i * k + c] -= value[at] * x[column[at] * k + c];
-        for (size_t c = 0; c < k; c++) x[i * k + c] *= pivot;
+// The lower triangle of a symmetric matrix (rows with their columns) in the order of elimination, by columns, and its
+// incomplete Cholesky factor with the reciprocals of its diagonal. matrix: null where it is not wanted. shrunk: how
+// many rows had to be. 1: no memory; 2: not symmetric, or an element of the diagonal is missing; 3: one is not positive.
+extern "C" int incomplete_factor(size_t n, const int64_t* row_first, const int32_t* column, const double* value,
+                                 const int32_t* order, int64_t* first, int32_t* row, double* matrix, double* factor,
+                                 int64_t* shrunk) {
+    try {
+        if (!lower_columns(n, row_first, column, value, order, first, row, factor)) return 2;
+        const Columns columns{n, first, row};
+        if (matrix) std::copy(factor, factor + first[n], matrix);
+        Rows rows(columns, factor);
+        if ((*shrunk = rows.factor()) < 0) return 3;
+        rows.each(columns, [&](int64_t in_columns, int64_t in_rows, int32_t j) {
+            factor[in_columns] = in_columns == first[j] ? 1 / rows.value[in_rows] : rows.value[in_rows];
+        });
+    } catch (const std::bad_alloc&) {
+        return 1;
     }
-    for (size_t i = n; i-- > 0;) {
-        const double pivot = 1 / value[first[i + 1] - 1];
-        for (size_t c = 0; c < k; c++) x[i * k + c] *= pivot;
-        for (int64_t at = first[i]; at < first[i + 1] - 1; at++)
-            for (size_t c = 0; c < k; c++) x[column[at] * k + c] -= value[at] * x[i * k + c];
+    return 0;
+}
+
+// x (n, k) becomes (L L')^-1 x; rows are those of the matrix.
+extern "C" int incomplete_solve_factor(size_t n, const int64_t* first, const int32_t* row, const double* factor,
+                                       const int32_t* order, double* x, size_t k) {
+    try {
+        std::vector<double> ordered(n * k);
+        for (size_t i = 0; i < n; i++) std::copy_n(x + order[i] * k, k, ordered.data() + i * k);
+        solve_factor({n, first, row}, factor, ordered.data(), k);
+        for (size_t i = 0; i < n; i++) std::copy_n(ordered.data() + i * k, k, x + order[i] * k);
+    } catch (const std::bad_alloc&) {
+        return 1;
     }
+    return 0;
+}
+
+// x (n, k) becomes the solution of A X = x, several columns at once and these groups of columns on different threads.
+// steps, residual: the most that a group needed, the largest that is left. 1: no memory, 2: not positive definite.
+extern "C" int incomplete_pcg(size_t n, const int64_t* first, const int32_t* row, const double* matrix,
+                              const double* factor, const int32_t* order, double* x, size_t k, double rtol,
+                              int64_t max_steps, int threads, int64_t* steps, double* residual) {
+    const size_t width = std::min<size_t>(AT_ONCE, (k + threads - 1) / threads);
+    const int64_t parts = width ? (k + width - 1) / width : 0;
+    bool no_memory = false, indefinite = false;
+    *steps = 0, *residual = 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t part = 0; part < parts; part++) {
+        const size_t from = part * width, columns = std::min(width, k - from);
+        try {
+            std::vector<double> some(n * columns);
+            for (size_t i = 0; i < n; i++)
+                std::copy_n(x + order[i] * k + from, columns, some.data() + i * columns);
+            const Outcome out = solve({n, first, row}, matrix, factor, some.data(), columns, rtol, max_steps);
+            for (size_t i = 0; i < n; i++)
+                std::copy_n(some.data() + i * columns, columns, x + order[i] * k + from);
+#pragma omp critical
+            {
+                *steps = std::max(*steps, out.steps);
+                *residual = std::max(*residual, out.residual);
+                indefinite |= out.indefinite;
+            }
+        } catch (const std::bad_alloc&) {
+#pragma omp critical
+            no_memory = true;
+        }
+    }
+    return no_memory ? 1 : indefinite ? 2 : 0;
+}
+
+// Entries and multiplications of the Cholesky factor in this order, or more than `limit` entries. 1: no memory.
+extern "C" int cholesky_cost(size_t n, const int64_t* first, const int32_t* column, const int32_t* order,
+                             int64_t limit, int64_t* nonzeros, double* flops) {
+    try {
+        const Cost cost = factor_cost(n, first, column, order, limit);
+        *nonzeros = cost.nonzeros, *flops = cost.flops;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    return 0;
 }

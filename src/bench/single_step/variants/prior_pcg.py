@@ -14,9 +14,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from bench.relationships.numerator import Incomplete
 from bench.single_step.problem import Problem
 from bench.single_step.variants import Cost, Options, Size, Variant
+from bench.solvers.incomplete import IncompleteCholesky
 
 SPARSE_ROW = 32  # non-zeros up to which an effect that is not genetic is eliminated before the animals
 
@@ -52,7 +52,8 @@ class PriorSystem:
 
     def __init__(self, problem: Problem):
         self.problem, self._partition = problem, Partition(problem)
-        self._factor = Incomplete(self._partition.own, 1e-12, problem.library)
+        own = self._partition.own
+        self._factor = IncompleteCholesky(own, np.arange(own.shape[0]), library=problem.library)
         size = problem.equations.size
         self.shape = (size, size + len(problem.places))
         self.rhs = problem.equations.rhs[:, None]
@@ -67,12 +68,12 @@ class PriorSystem:
     def precondition(self, R: np.ndarray) -> np.ndarray:
         """The block LDL' above, (size, k) → (size + carried, k)."""
         p, c = self.problem, self._partition
-        x = self._factor.precondition(R[c.rest])
+        x = self._factor.solve_factor(R[c.rest])
         s = R[p.places] - c.coupling_transposed @ x
         z = p.scaled(p.genomic.matmul(s.reshape(len(p.genomic.rows), -1)), p.equations.genetic_covariance)
         z = z.reshape(s.shape)
         out = np.empty((self.shape[1], R.shape[1]))
-        out[c.rest] = x - self._factor.precondition(c.coupling @ z)
+        out[c.rest] = x - self._factor.solve_factor(c.coupling @ z)
         out[p.places] = z
         out[self.shape[0] :] = s
         return out
