@@ -59,7 +59,7 @@ def test_the_factor_is_that_of_the_textbook(seed, n, dense_rows):
     dominant = np.zeros_like(A)
     dominant[np.ix_(order, order)] = A
     found = IncompleteCholesky(sparse.csr_array(dominant), order, library=library())
-    assert found.shift == 0
+    assert found.shrunk == 0
     R, L = np.random.default_rng(seed).standard_normal((n, 3)), incomplete(A)
     expected = np.zeros_like(R)
     expected[order] = np.linalg.solve(L @ L.T, R[order])
@@ -100,13 +100,13 @@ def test_rows_of_two_factors_of_the_same_pattern_share_what_is_held():
     assert alone.bytes == 12 * entries + 8 * 41 + 4 * 40
 
 
-def test_a_factor_without_positive_pivots_is_that_of_a_raised_diagonal():
+def test_a_row_without_positive_pivot_is_shrunk():
     broken = sparse.csr_array(np.array([[1.0, 2.0], [2.0, 1.0]]))
     found = IncompletePCG(broken, np.arange(2), library=library())
-    assert found.shift == pytest.approx(1e-3 * 4**5)  # the first above 1
-    np.testing.assert_allclose(
-        found.solve_factor(np.eye(2)), np.linalg.inv(broken.toarray() + found.shift * np.eye(2)), rtol=1e-10
-    )
+    assert found.shrunk == 1
+    beside = np.sqrt(0.7)  # LL' has the diagonal of the matrix, of which the pivot has 0.3
+    expected = np.linalg.inv([[1, beside], [beside, 1]])
+    np.testing.assert_allclose(found.solve_factor(np.eye(2)), expected, rtol=1e-9)
     assert np.isfinite(found.solve_factor(np.ones((2, 1)))).all()
     with pytest.raises(BenchError, match="not positive definite"):
         found.solve(np.array([[1.0], [-1.0]]))

@@ -224,7 +224,7 @@ def test_of_many_animals_the_incomplete_factor_needs_few_steps():
     pedigree = Pedigree(ids, sire.astype(np.int32), dam.astype(np.int32))
     found = GenotypedNumerator(pedigree, np.arange(9 * per, 12 * per), library=library(), method="ic0")
     assert isinstance(found._others, IncompletePCG)
-    assert found._others.shift == 0
+    assert found._others.shrunk == 0
     X = rng.standard_normal((found.shape[0], 1))
     np.testing.assert_allclose(found.matmul(found.solve(X)), X, atol=1e-9)
     assert 0 < found._others.steps < 40  # a condition of about 6; the diagonal as preconditioner takes hundreds

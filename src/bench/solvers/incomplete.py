@@ -28,9 +28,9 @@ class IncompleteCholesky:
     A^nn the condition is then about 6 whatever the size and the mating; with the oldest first five times as many
     steps are needed. Rows with many entries (herd-years, means) belong at the end. library: the compiled
     _pedigree/pedigree.cc (`bench.build.installed("pedigree")`).
-    shift: 0, or by which share of itself the diagonal had to be raised for all pivots to be positive (Manteuffel
-    1980), as a matrix that is nearly singular may need; the greater, the poorer the factor. BenchError where the
-    pattern is not symmetric, or the diagonal is not positive.
+    shrunk: how many rows had no positive pivot and were shrunk beside the diagonal, as happens where the matrix is
+    nearly singular; the more, the poorer the factor. BenchError where the pattern is not symmetric, or the diagonal
+    is not positive.
     """
 
     def __init__(self, matrix: sparse.csr_array, order: np.ndarray, *, library: Path):
@@ -51,13 +51,13 @@ class IncompleteCholesky:
         size = (int(first[-1]) + n) // 2
         self._first, self._row, self._factor = np.empty(n + 1, np.int64), np.empty(size, np.int32), np.empty(size)
         self._matrix = np.empty(size if keep else 0)
-        shift = ct.c_double()
+        shrunk = ct.c_int64()
         status = self._library.incomplete_factor(
             *(n, first.ctypes.data, column.ctypes.data, value.ctypes.data, self._order.ctypes.data),
             *(self._first.ctypes.data, self._row.ctypes.data),
-            *(self._matrix.ctypes.data if keep else None, self._factor.ctypes.data, ct.byref(shift)),
+            *(self._matrix.ctypes.data if keep else None, self._factor.ctypes.data, ct.byref(shrunk)),
         )
-        self.shift = shift.value
+        self.shrunk = shrunk.value
         if status == 1:
             raise MemoryError(f"no memory for an incomplete factor of {size} entries")
         if status == 2:

@@ -41,20 +41,19 @@ inline bool lower_columns(size_t n, const int64_t* row_first, const int32_t* col
 
 // The same by rows: the diagonal ends its row.
 struct Rows {
+    // Of a shrunk row's diagonal element, for the pivot. Of 1500 ill-conditioned random matrices PCG failed with two at
+    // 0.03; the mean number of steps was 51 at 0.03, 42 at 0.1, 38 at 0.3.
+    static constexpr double LEFT = 0.3;
     std::vector<int64_t> first;
     std::vector<int32_t> column;
     std::vector<double> value;
 
-    explicit Rows(const Columns& c) : first(c.n + 1), column(c.first[c.n]), value(c.first[c.n]) {
+    Rows(const Columns& c, const double* by_columns) : first(c.n + 1), column(c.first[c.n]), value(c.first[c.n]) {
         for (int64_t at = 0; at < c.first[c.n]; at++) first[c.row[at] + 1]++;
         for (size_t i = 0; i < c.n; i++) first[i + 1] += first[i];
-    }
-
-    // The matrix, its diagonal times 1 + shift.
-    void fill(const Columns& c, const double* matrix, double shift) {
         each(c, [&](int64_t in_columns, int64_t in_rows, int32_t j) {
             column[in_rows] = j;
-            value[in_rows] = matrix[in_columns] * (in_columns == c.first[j] ? 1 + shift : 1);
+            value[in_rows] = by_columns[in_columns];
         });
     }
 
@@ -88,31 +87,29 @@ struct Rows {
         return sum;
     }
 
-    // The factor in place of the matrix. False: a pivot is less than a millionth of its diagonal element.
-    bool factor() {
+    // The factor in place of the matrix. A row whose pivot would not be positive is shrunk left of its diagonal, so that
+    // LL' keeps the matrix's diagonal and no row can grow; a pivot that is replaced alone makes the rows after it so
+    // large that PCG fails. Answers how many rows were shrunk; -1: an element of the diagonal is not positive.
+    int64_t factor() {
+        int64_t shrunk = 0;
         for (size_t i = 0; i + 1 < first.size(); i++) {
-            const double smallest = 1e-6 * diagonal(i);
-            double pivot = diagonal(i);
+            const double size = diagonal(i);
+            if (!(size > 0)) return -1;
+            double taken = 0;
             for (int64_t at = first[i]; at < first[i + 1] - 1; at++) {
                 const size_t j = column[at];
                 value[at] = (value[at] - product(at, i, j)) / diagonal(j);
-                pivot -= value[at] * value[at];
+                taken += value[at] * value[at];
             }
-            if (!(pivot > smallest)) return false;
-            diagonal(i) = std::sqrt(pivot);
+            if (!(size - taken > 1e-6 * size)) {
+                const double by = std::sqrt((1 - LEFT) * size / taken);
+                for (int64_t at = first[i]; at < first[i + 1] - 1; at++) value[at] *= by;
+                taken = (1 - LEFT) * size;
+                shrunk++;
+            }
+            diagonal(i) = std::sqrt(size - taken);
         }
-        return true;
-    }
-
-    // The factor of the matrix with the smallest shift of those tried that leaves no bad pivot (Manteuffel 1980).
-    // Replacing single pivots instead makes the rows after them so large that more pivots fail, and PCG with them.
-    // Answers the shift; -1: there is none, an element of the diagonal is not positive.
-    double shifted_factor(const Columns& c, const double* matrix) {
-        for (double shift = 0; shift < 1e4; shift = shift > 0 ? 4 * shift : 1e-3) {
-            fill(c, matrix, shift);
-            if (factor()) return shift;
-        }
-        return -1;
+        return shrunk;
     }
 };
 

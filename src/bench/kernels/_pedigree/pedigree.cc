@@ -186,18 +186,17 @@ extern "C" int64_t pedigree_inverse(size_t n, const int32_t* sire, const int32_t
 }
 
 // The lower triangle of a symmetric matrix (rows with their columns) in the order of elimination, by columns, and its
-// incomplete Cholesky factor with the reciprocals of its diagonal. matrix: null where it is not wanted. shift: what the
-// diagonal was raised by, relative. 1: no memory; 2: not symmetric, or an element of the diagonal is missing; 3: one is
-// not positive.
+// incomplete Cholesky factor with the reciprocals of its diagonal. matrix: null where it is not wanted. shrunk: how
+// many rows had to be. 1: no memory; 2: not symmetric, or an element of the diagonal is missing; 3: one is not positive.
 extern "C" int incomplete_factor(size_t n, const int64_t* row_first, const int32_t* column, const double* value,
                                  const int32_t* order, int64_t* first, int32_t* row, double* matrix, double* factor,
-                                 double* shift) {
+                                 int64_t* shrunk) {
     try {
         if (!lower_columns(n, row_first, column, value, order, first, row, factor)) return 2;
         const Columns columns{n, first, row};
         if (matrix) std::copy(factor, factor + first[n], matrix);
-        Rows rows(columns);
-        if ((*shift = rows.shifted_factor(columns, factor)) < 0) return 3;
+        Rows rows(columns, factor);
+        if ((*shrunk = rows.factor()) < 0) return 3;
         rows.each(columns, [&](int64_t in_columns, int64_t in_rows, int32_t j) {
             factor[in_columns] = in_columns == first[j] ? 1 / rows.value[in_rows] : rows.value[in_rows];
         });
