@@ -54,9 +54,9 @@ class Estimates:
 
 
 def bytes_needed(design: Design, levels: int) -> int:
-    """Memory of `ai_reml` with so many genetic levels: the equations, their inverse, K⁻¹, and W times the inverse."""
+    """Memory of `ai_reml` with so many genetic levels: the equations, factor and inverse, K⁻¹, W times the inverse."""
     size = design.others + levels * len(design.components)
-    return 8 * size * (3 * size + design.records.y.size) + 8 * levels**2
+    return 8 * size * (4 * size + design.records.y.size) + 8 * levels**2
 
 
 def ai_reml(
