@@ -7,6 +7,7 @@ d_i = ½ − ¼(F_sire + F_dam) with F = −1 for an unknown parent (Henderson 1
 from __future__ import annotations
 
 import ctypes as ct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from bench.solvers.pcg import pcg
 SIGNATURES = {
     "pedigree_inbreeding": (INT, [SIZE, POINTER, POINTER, INT, POINTER, POINTER]),
     "pedigree_multiply": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
+    "pedigree_descend": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
     "incomplete_cholesky": (SIZE, [SIZE, POINTER, POINTER, POINTER]),
     "incomplete_solve": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
 }
@@ -56,6 +58,15 @@ class Numerator:
             self.mendelian.ctypes.data,
             X.ctypes.data,
             X.shape[1],
+        )
+        return X
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Draws from N(0, A), (n, k): a column from each of k generators."""
+        X = np.column_stack([rng.standard_normal(self.shape[0]) for rng in rngs])
+        self._library.pedigree_descend(
+            *(len(self.pedigree), self._sire.ctypes.data, self._dam.ctypes.data),
+            *(self.mendelian.ctypes.data, X.ctypes.data, X.shape[1]),
         )
         return X
 
@@ -125,6 +136,10 @@ class GenotypedNumerator:
         spread = np.zeros((self.numerator.shape[0], X.shape[1]))
         spread[self._genotyped] = X
         return self.numerator.matmul(spread)[self._genotyped]
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Draws from N(0, A_gg), (g, k): a column from each of k generators."""
+        return self.numerator.draw(rngs)[self._genotyped]
 
     def solve(self, X: np.ndarray) -> np.ndarray:
         """A_gg⁻¹ X, (g, k) → (g, k)."""
