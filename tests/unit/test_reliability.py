@@ -1,17 +1,29 @@
 """Exact reliabilities against a dense inverse, sampled ones against the exact."""
 
+import gzip
+import os
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from test_single_step import MEMORY, grouped, library, pedigree_of, problem_of
 
 import single_step_oracle as oracle
 from bench.errors import BenchError
-from bench.relationships.numerator import Numerator
-from bench.single_step.problem import Genomic
+from bench.models.equations import Equations
+from bench.relationships.numerator import GenotypedNumerator, Numerator
+from bench.relationships.pedigree import read_pedigree
+from bench.single_step.problem import Genomic, single_step_problem
 from bench.single_step.reliability import exact, sampled
 from bench.single_step.samples import GeneticSampler, generators
+from bench.solvers.operator import Dense
+
+REFERENCE = Path(os.environ.get("BENCH_DATA", "")).parent / "reference" / "ss_salmon_load_all.csv"
+SALMON = {"Vu": 2.580102171924764, "lambda": 3.07366}
 
 
 class CaseData:
@@ -197,4 +209,52 @@ def test_the_draws_of_a_pedigree_have_its_relationships():
 
     L = numerator_of(case).draw([Unit(i) for i in range(len(case.sire))])
     np.testing.assert_allclose(L @ L.T, oracle.tabular(case.sire, case.dam), atol=1e-12)
-    assert isinstance(problem_of(case).genomic, Genomic)
+
+
+def salmon():
+    """1,481 genotyped of 1,561 salmon and their load of amoebae: the problem, its data, the ids' order."""
+    if not os.environ.get("BENCH_DATA"):
+        pytest.skip("BENCH_DATA does not name a folder with the salmon data")
+    folder = Path(os.environ["BENCH_DATA"]) / "salmon"
+    if not (REFERENCE.is_file() and (folder / "geno.csv.gz").is_file()):
+        pytest.skip("the salmon data are not here")
+    with gzip.open(folder / "geno.csv.gz") as file:
+        lines = file.read().replace(b"NA", b"9").split(b"\n")[1:-1]
+    ids = [line[: line.index(b",")].decode().strip('"') for line in lines]
+    M = np.array([np.frombuffer(line[line.index(b",") + 1 :], np.uint8)[::2] for line in lines]) - float(ord("0"))
+    M[M > 2] = np.nan
+    p = np.nanmean(M, axis=0) / 2
+    common = np.minimum(p, 1 - p) >= 0.01
+    M, p = M[:, common], p[common]
+    M = np.nan_to_num(M - 2 * p)
+    pedigree = read_pedigree(folder / "ped.csv")
+    rows = pedigree.rows(ids, of="genotypes")
+    table = pd.read_csv(folder / "pheno.csv")
+    animals = pedigree.rows(table["ID"].tolist(), of="records")
+    Z = np.zeros((len(table), len(pedigree)))
+    Z[np.arange(len(table)), animals] = 1
+    ones, G0 = np.ones((len(table), 1)), np.array([[SALMON["Vu"]]])
+    R = np.eye(len(table)) * SALMON["Vu"] * SALMON["lambda"]
+    y = table["amoebic_load"].to_numpy()
+    case = oracle.Case(pedigree.sire, pedigree.dam, rows, np.zeros((0, 0)), 0.05, G0, ones, Z, R, y)
+    numerator = Numerator(pedigree, library=library())
+    inverse = numerator.inverse()
+    W = sparse.csr_array(np.hstack([ones, Z]))
+    prior = sparse.block_diag([sparse.csr_array((1, 1)), inverse / SALMON["Vu"]], format="csr")
+    matrix = sparse.csr_array(W.T @ W / R[0, 0] + prior)
+    equations = Equations(matrix, W.T @ y / R[0, 0], 1, len(pedigree), 0, ("load",), G0)
+    genotyped = GenotypedNumerator(pedigree, rows, library=library())
+    variance = 0.95 / float(2 * (p * (1 - p)).sum())
+    genomic = Genomic(rows, Dense(M), variance, 0.05, genotyped, gram=lambda: M @ M.T)
+    problem = single_step_problem(equations, genomic, inverse, library=library())
+    return problem, numerator, case, pedigree.ids
+
+
+@pytest.mark.slow
+def test_salmon_as_another_program_has_it():
+    problem, _, _, ids = salmon()
+    wanted = pd.read_csv(REFERENCE).set_index("id").loc[list(ids)]
+    found = exact(problem, memory=MEMORY)
+    np.testing.assert_allclose(found.relationship, wanted["Hdiag"], rtol=1e-6)
+    np.testing.assert_allclose(found.pev[:, 0], wanted["pev"], rtol=1e-6)
+    np.testing.assert_allclose(found.reliability[:, 0], wanted["rel"], rtol=1e-6)
