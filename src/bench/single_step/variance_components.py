@@ -27,13 +27,16 @@ from bench.single_step.solve import prepare
 from bench.solvers.pcg import pcg
 
 LARGEST_STEP = 2.0  # of a θ
-BOUND = float(np.log(1e5))  # of |θ|: a variance that is 100,000 times smaller than another is none
+BOUND = float(np.log(1e4))  # of |θ|: a variance that is 10,000 times smaller than another is none
 
 
 class ScoredData(Data, Protocol):
     """Records whose quadratic forms can be told. One trait."""
 
-    y: np.ndarray  # (R, 1)
+    @property
+    def y(self) -> np.ndarray:
+        """(R, 1)."""
+        ...
 
     def quadratics(self, V: np.ndarray, Y: np.ndarray) -> np.ndarray:
         """p'p/σ_p² of each random effect that is not genetic, then e'R⁻¹e with e = y − Wv, of k solutions V (size, k)
@@ -184,9 +187,7 @@ def _search(
         if observe:
             ratios = np.append(np.exp(theta), 1.0)
             observe(len(found), ratios / ratios.sum(), at.score)
-        step = np.linalg.solve(slope[:-1] - slope[-1], -at.score)
-        step = np.clip(step, -LARGEST_STEP, LARGEST_STEP)
-        step = np.clip(theta + step, -BOUND, BOUND) - theta
+        step = _step(slope, at.score, theta)
         if np.abs(step).max() <= tolerance:
             return _estimates(np.array(thetas), found, slope)
         if len(found) == max_evaluations:
@@ -202,6 +203,15 @@ def _search(
             slope = found[-1].information_slope()
 
 
+def _step(slope: np.ndarray, score: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Newton's, limited; what is at a bound and would go beyond it stays."""
+    free = ~((np.abs(theta) >= BOUND) & (theta * score > 0))
+    step = np.zeros_like(theta)
+    own = (slope[:-1] - slope[-1])[np.ix_(free, free)]
+    step[free] = np.clip(np.linalg.solve(own, -score[free]), -LARGEST_STEP, LARGEST_STEP)
+    return np.clip(theta + step, -BOUND, BOUND) - theta
+
+
 def _falls(slope: np.ndarray) -> bool:
     """Whether the scores fall as their ratios grow, as they do where the likelihood has a maximum."""
     return bool((np.linalg.eigvals(slope[:-1] - slope[-1]).real < -1e-8).all())
@@ -212,14 +222,15 @@ def _estimates(thetas: np.ndarray, found: list[_Scores], slope: np.ndarray) -> S
     theta, last = thetas[-1], found[-1]
     means, k = last.simulated.mean(axis=1), last.simulated.shape[1]
     scale = float((np.exp(last.gaps) * means).sum() / means.sum())
-    # The gaps are functions of θ and of the scale, which lowers all: log σ_i² = θ_i + log scale.
-    inverse = np.linalg.inv(np.column_stack([slope, -np.ones(len(slope))]))
-    change = np.eye(len(slope))
-    change[:, -1] = 1
-    spread = np.cov(np.log(last.simulated)) * (1 + 1 / k)
-    covariance = change @ inverse @ spread @ inverse.T @ change.T
     bound = np.flatnonzero(np.abs(theta) >= BOUND)
-    covariance[bound] = covariance[:, bound] = np.nan
+    free = np.setdiff1d(np.arange(len(slope)), bound)
+    # The gaps are functions of θ and of the scale, which lowers all: log σ_i² = θ_i + log scale.
+    inverse = np.linalg.inv(np.column_stack([slope[np.ix_(free, free[:-1])], -np.ones(free.size)]))
+    change = np.eye(free.size)
+    change[:, -1] = 1
+    spread = np.atleast_2d(np.cov(np.log(last.simulated[free]))) * (1 + 1 / k)
+    covariance = np.full((len(slope), len(slope)), np.nan)
+    covariance[np.ix_(free, free)] = change @ inverse @ spread @ inverse.T @ change.T
     return SimulatedREML(
         np.append(np.exp(theta), 1.0) * scale,
         covariance,
