@@ -26,6 +26,8 @@ SLUG_KEYS = (
     "samples",
     "trait",
     "relationship",
+    "variant",
+    "preconditioner",
     "kernel",
     "method",
     "target",
