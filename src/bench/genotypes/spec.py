@@ -115,7 +115,7 @@ Correlations = tuple[tuple[float, ...], ...]
 class Livestock(_Model):
     """A large pedigree of which a part is genotyped and a part has records, drawn from `seed` alone.
 
-    Every cohort has as many animals. n_samples of the last `genotyped_cohorts` are genotyped, and with
+    Every cohort has as many animals. `genotyped` of the last `genotyped_cohorts` are genotyped, and with
     `genotype_sires` those animals' sires among them.
     """
 

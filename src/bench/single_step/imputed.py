@@ -6,9 +6,9 @@ import numpy as np
 from scipy import sparse
 
 from bench.errors import BenchError
-from bench.relationships.numerator import Incomplete
 from bench.single_step.problem import Problem
 from bench.single_step.system import subtract_relationships
+from bench.solvers.incomplete import IncompletePCG
 
 
 class Imputed:
@@ -30,7 +30,8 @@ class Imputed:
         rows = sparse.csr_array(problem.inverse[self._others])
         self._nn = sparse.csr_array(rows[:, self._others])
         self._ng = sparse.csr_array(rows[:, problem.genomic.rows])
-        self._solver = Incomplete(self._nn, 1e-12, problem.library) if self._others.size else None
+        order = np.arange(self._others.size)
+        self._solver = IncompletePCG(self._nn, order, library=problem.library) if order.size else None
         self._data = subtract_relationships(problem)
         q, first = problem.components, problem.equations.others
         self._polygenic = problem.levels * q if problem.genomic.polygenic else 0
