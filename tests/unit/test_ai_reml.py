@@ -130,6 +130,7 @@ def test_a_variance_without_evidence_ends_at_the_boundary(tmp_path):
     assert found.status == "boundary"
     assert found.variances.others["litter"][0, 0] < 1e-4
     assert len(found.steps) == len(seen) < 30
+    assert ai_reml(design, np.linalg.inv(case.A), model.covariances, most=2).status == "not converged"
     rises = np.diff([step.log_likelihood for step in found.steps])
     assert (rises >= -1e-9).all()
 

@@ -75,6 +75,16 @@ def test_the_level_that_is_confounded_is_named():
     assert len(found.constraints) == 2
 
 
+def test_the_log_names_a_few_levels_and_counts_the_rest():
+    herd_year = np.arange(100) % 20
+    found = estimable(
+        [classes("herd_year", herd_year), classes("herd", herd_year // 2)], np.ones((100, 1), bool), ("milk",)
+    )
+    notes = found.notes()
+    assert notes[2] == "fixed effects of milk: level herd2 of herd is confounded with herd_year; it is set to 0"
+    assert notes[3:] == ["fixed effects of milk: 7 more levels of herd are set to 0"]
+
+
 def test_a_level_without_records_of_a_trait_has_no_equation_and_is_no_fault():
     herd = np.array([0, 0, 1, 1])
     observed = np.array([[1, 1], [1, 1], [1, 0], [1, 0]], bool)
@@ -98,6 +108,11 @@ def test_a_covariate_that_the_others_determine_is_refused(scale):
         estimable([classes("herd", herd), covariate("altitude", scale * (herd + 1.0))], every, ["milk"])
     with pytest.raises(BenchError, match="fixed effects of milk: covariate age is the same in all records"):
         estimable([classes("herd", herd), covariate("age", np.full(50, scale))], every, ["milk"])
+
+
+def test_a_covariate_of_zeros_is_refused():
+    with pytest.raises(BenchError, match="fixed effects of milk: covariate age is 0 in all records"):
+        estimable([classes("herd", np.arange(4) % 2), covariate("age", np.zeros(4))], np.ones((4, 1), bool), ["milk"])
 
 
 def test_a_date_keeps_its_digits():

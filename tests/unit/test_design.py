@@ -32,13 +32,60 @@ def test_solutions_are_those_of_generalised_least_squares(seed, traits, permanen
     Z, K = case.genetic()
     X, y = case.X(), case.records()
     V = Z @ K @ Z.T + case.environments() + case.residual()
-    inverse = np.linalg.inv(V)
-    b = np.linalg.solve(X.T @ inverse @ X, X.T @ inverse @ y)
-    P_y = inverse @ (y - X @ b)
+    b, P_y = gls(X, V, y)
     np.testing.assert_allclose(v[: design.fixed], b, rtol=1e-7, atol=1e-8)
     np.testing.assert_allclose(equations.genetic(v).ravel(), K @ Z.T @ P_y, rtol=1e-7, atol=1e-8)
     projected = design.projected(v, model.covariances)
     np.testing.assert_allclose(projected[design.records.observed], P_y, rtol=1e-6, atol=1e-8)
+
+
+def gls(X: np.ndarray, V: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """b and V⁻¹(y − Xb)."""
+    inverse = np.linalg.inv(V)
+    b = np.linalg.solve(X.T @ inverse @ X, X.T @ inverse @ y)
+    return b, inverse @ (y - X @ b)
+
+
+@given(st.integers(0, 10**6), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_each_trait_may_have_effects_of_its_own_and_slopes_within_levels(seed, weights):
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(seed, Path(folder), traits=2, weights=weights)
+        case.file["fixed"] = {"t0": {"herd": "class", "age": "covariate within herd"}, "t1": {"age": "covariate"}}
+        model, _, _, design = load(case.rewritten())
+    equations = design.assemble(sparse.csr_array(np.linalg.inv(case.A)), model.covariances)
+    v = np.linalg.solve(equations.matrix.toarray(), equations.rhs)
+    labels = design.labels().iloc[: design.fixed]
+    X = np.zeros((len(case.rows()), design.fixed))
+    for column, (effect, level, trait) in enumerate(labels[["effect", "level", "trait"]].itertuples(index=False)):
+        for row, (i, j) in enumerate(case.rows()):
+            if trait == f"t{j}" and level in ("", f"h{case.herd[i]}"):
+                X[row, column] = case.age[i] if effect.startswith("age") else 1.0
+    assert set(labels["effect"]) == {"intercept", "herd", "age within herd", "age"}
+    Z, K = case.genetic()
+    b, projected = gls(X, Z @ K @ Z.T + case.environments() + case.residual(), case.records())
+    np.testing.assert_allclose(v[: design.fixed], b, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(equations.genetic(v).ravel(), K @ Z.T @ projected, rtol=1e-6, atol=1e-7)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 2]))
+@settings(max_examples=20, deadline=None)
+def test_groups_are_as_fixed_effects_written_out(seed, traits):
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(seed, Path(folder), traits=traits)
+        model, _, _, design = load(case.path)
+    share = np.random.default_rng(seed).uniform(0, 1, case.n)
+    Q, Ai = np.column_stack([share, 1 - share]), np.linalg.inv(case.A)
+    inverse = np.block([[Ai, -Ai @ Q], [-Q.T @ Ai, Q.T @ Ai @ Q]])
+    equations = design.assemble(sparse.csr_array(inverse), model.covariances)
+    v = np.linalg.lstsq(equations.matrix.toarray(), equations.rhs, rcond=1e-11)[0]
+    Z, K = case.genetic()
+    second = Z @ np.kron(Q[:, 1:], np.eye(traits))  # the first group at 0: the herds hold the mean
+    X = np.hstack([case.X(), second])
+    b, projected = gls(X, Z @ K @ Z.T + case.environments() + case.residual(), case.records())
+    u = (K @ Z.T @ projected + np.kron(Q[:, 1:], np.eye(traits)) @ b[-traits:]).reshape(-1, traits)
+    found = equations.genetic(v)[: case.n]
+    np.testing.assert_allclose(found - found[0], u - u[0], rtol=1e-6, atol=1e-6)
 
 
 MRODE = {

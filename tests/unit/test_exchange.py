@@ -90,6 +90,19 @@ def test_any_bytes_are_a_snp_file_or_refused(tmp_path, content):
     np.testing.assert_array_equal(packed.dosages(), digits)
 
 
+@fuzz
+@given(cut=st.integers(8, 31), seed=st.integers(0, 99))
+def test_a_snp_file_that_was_cut_is_refused_or_ends_with_a_whole_line(tmp_path, cut, seed):
+    dosages = np.random.default_rng(seed).integers(-1, 3, (4, 5)).astype(np.int8)
+    path = tmp_path / "file.txt"
+    write_snp_file(path, PackedGenotypes.from_dosages(dosages), list("abcd"))
+    whole = path.read_bytes()
+    found = or_refused(read_snp_file, written(tmp_path, whole[:cut]))
+    assert (found is not None) == (cut % 8 in (0, 7))  # lines of 8 bytes, the last one with or without its end
+    if found is not None:
+        np.testing.assert_array_equal(found[1].dosages(), dosages[: -(-cut // 8)])
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

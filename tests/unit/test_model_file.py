@@ -82,6 +82,12 @@ def test_any_separator_gives_the_same_records(tmp_path, separator):
     np.testing.assert_array_equal(found.factors["pen"].codes, expected.factors["pen"].codes)
 
 
+def test_a_line_that_stands_there_twice_is_counted(tmp_path):
+    records = load(write(tmp_path, records=RECORDS + RECORDS.splitlines()[1] + "\n"))[2]
+    assert "1 records are the same as another in all that the model reads; they are kept" in records.notes
+    assert len(records) == 5
+
+
 def test_a_trait_without_class_effect_has_an_intercept(tmp_path):
     design = load(write(tmp_path, change={"fixed": {"milk": {"age": "covariate"}}}))[3]
     assert design.labels()["effect"].tolist()[:3] == ["intercept", "intercept", "age"]

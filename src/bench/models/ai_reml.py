@@ -11,7 +11,7 @@ Levenberg and Marquardt do. Where no damping raises the likelihood, a step of EM
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -54,9 +54,9 @@ class Estimates:
 
 
 def bytes_needed(design: Design, levels: int) -> int:
-    """Memory of `ai_reml` with so many genetic levels: the equations, their inverse, K⁻¹, and W times the inverse."""
+    """Memory of `ai_reml` with so many genetic levels: equations, factor and inverse, K⁻¹, W times the inverse."""
     size = design.others + levels * len(design.components)
-    return 8 * size * (3 * size + design.records.y.size) + 8 * levels**2
+    return 8 * size * (4 * size + design.records.y.size) + 8 * levels**2
 
 
 def ai_reml(
@@ -98,8 +98,8 @@ def ai_reml(
         rise = better.log_likelihood - fit.log_likelihood
         fit = better if rise > 0 else fit
         if rise < tolerance and damping in (None, 0.0):
-            break
-    return _estimates(fit, tuple(steps), tolerance)
+            return _estimates(fit, tuple(steps), tolerance)
+    return replace(_estimates(fit, tuple(steps), tolerance), status="not converged")
 
 
 def _estimates(fit: _Fit, steps: tuple[Step, ...], tolerance: float) -> Estimates:

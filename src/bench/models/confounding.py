@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from scipy import sparse
@@ -47,6 +48,16 @@ class Estimable:
     constraints: list[Constraint]
     unchecked: list[str]
 
+    def notes(self, most: int = 3) -> list[str]:
+        """A sentence for each constraint, up to `most` for an effect of a trait, and how many more there are."""
+        found = []
+        for (trait, effect), group in groupby(self.constraints, key=lambda c: (c.trait, c.effect)):
+            constraints = list(group)
+            found += map(str, constraints[:most])
+            if more := len(constraints[most:]):
+                found.append(f"fixed effects of {trait}: {more} more levels of {effect} are set to 0")
+        return found
+
 
 def estimable(terms: Sequence[Term], observed: np.ndarray, traits: Sequence[str]) -> Estimable:
     """Which levels of the fixed effects can be estimated. observed: (R, t) whether a trait was recorded.
@@ -61,6 +72,9 @@ def estimable(terms: Sequence[Term], observed: np.ndarray, traits: Sequence[str]
         present = [np.flatnonzero(block.power(2).sum(axis=0) > 0) for block in blocks]
         for k, levels in zip(having, present, strict=True):
             found.kept[k][levels, terms[k].traits.index(j)] = True
+        for k, levels in zip(having, present, strict=True):
+            if terms[k].kind == "covariate" and not levels.size:
+                raise BenchError(f"fixed effects of {trait}: covariate {terms[k].name} is 0 in all records")
         classes = [k for k in range(len(having)) if terms[having[k]].kind == "class"]
         largest = max(classes, key=lambda k: len(present[k]))
         beside = sum(map(len, present)) - len(present[largest])
@@ -144,12 +158,14 @@ class _Columns:
     def _explained(self, dropped: np.ndarray, kept: np.ndarray) -> list[tuple[int, int, list[int]]]:
         """Which terms have a part in the combination of columns that equals a dropped one."""
         weights = self._solve(kept, self.left[np.ix_(kept, dropped)]) if kept.size else np.empty((0, dropped.size))
+        weights[np.abs(weights) < 1e-12] = 0
         B = self.with_largest
-        of_largest = np.abs((B[:, dropped] - B[:, kept] @ sparse.csr_array(weights)).toarray())
+        left = sparse.csr_array(B[:, dropped] - B[:, kept] @ sparse.csr_array(weights))
+        of_largest = abs(left.multiply(1 / self.counts[:, None])).max(axis=0).toarray().ravel()
         found = []
         for i, column in enumerate(dropped):
             others = set(self.term[kept[np.abs(weights[:, i]) > 1e-6]].tolist())
-            if (of_largest[:, i] / self.counts > 1e-9).any():
+            if of_largest[i] > 1e-9:
                 others.add(self.largest)
             found.append((int(self.term[column]), int(self.level[column]), sorted(others)))
         return found

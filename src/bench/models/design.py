@@ -66,7 +66,7 @@ class Design:
         unchecked = [
             f"fixed effects of {trait}: too many to be checked for confounding" for trait in self.estimable.unchecked
         ]
-        return [*self.records.notes, *map(str, self.estimable.constraints), *unchecked]
+        return [*self.records.notes, *self.estimable.notes(), *unchecked]
 
     def labels(self) -> pd.DataFrame:
         """effect, kind ("fixed" or "random"), level and trait of each of the `others`, in their order."""

@@ -85,6 +85,8 @@ def read_records(model: Model, pedigree: Pedigree) -> Records:
         if kind == "covariate"
     }
     notes = [f"{left_out} records without any trait were left out"] if left_out else []
+    if same := int(table.duplicated().sum()):
+        notes.append(f"{same} records are the same as another in all that the model reads; they are kept")
     repeated = np.unique(animal, return_counts=True)[1]
     if not model.permanent and (repeated > 1).any():
         notes.append(f"{(repeated > 1).sum()} animals have more than one record, and the model has no `permanent`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,8 @@ class Relationships(Protocol):
     def inbreeding(self) -> np.ndarray: ...
 
     def matmul(self, X: np.ndarray) -> np.ndarray: ...
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray: ...
 
     def solve(self, X: np.ndarray) -> np.ndarray: ...
 
@@ -167,14 +169,19 @@ class Problem:
             return X * by[0, 0]
         return np.einsum("ab,rbk->rak", by, X.reshape(len(X), self.components, -1)).reshape(X.shape)
 
+    @cached_property
+    def change(self) -> sparse.csr_array | None:
+        """(size, size) from these unknowns to those of the equations as they were; None if they are the same."""
+        return None if self.shares is None else group_deviations(self.equations, self.genomic.rows, self.shares)
+
     def animals_effects(self, v: np.ndarray) -> np.ndarray:
-        """(size,) solutions with the genotyped animals' groups added back: those of the equations as they were."""
-        if self.shares is None:
-            return v
-        out = v.copy()
-        effects = self.equations.genetic(out)
-        effects[self.genomic.rows] += self.shares @ effects[self.equations.animals :]
-        return out
+        """(size,) or (size, k) solutions with the genotyped animals' groups added back: those of the equations as
+        they were."""
+        return v if self.change is None else self.change @ v
+
+    def right_hand_sides(self, B: np.ndarray) -> np.ndarray:
+        """Other right-hand sides (size, k) of the equations as they were, for these unknowns."""
+        return B if self.change is None else self.change.T @ B
 
 
 def single_step_problem(
@@ -192,16 +199,24 @@ def single_step_problem(
     """
     if shares is None:
         return Problem(equations, genomic, inverse, library)
-    q = len(equations.components)
-    rows = np.repeat(equations.others + genomic.rows * q, q * shares.shape[1])
-    component = np.tile(np.repeat(np.arange(q), shares.shape[1]), len(genomic.rows))
+    change = group_deviations(equations, genomic.rows, shares)
+    matrix = sparse.csr_array(change.T @ equations.matrix @ change)
+    changed = replace(equations, matrix=matrix, rhs=change.T @ equations.rhs)
+    return Problem(changed, genomic, inverse, library, shares)
+
+
+def group_deviations(equations: Equations, levels: np.ndarray, shares: np.ndarray) -> sparse.csr_array:
+    """(size, size) from the deviations of `levels` from their groups, other unknowns as they are, to the unknowns.
+
+    shares: (levels, G).
+    """
+    q, groups = len(equations.components), shares.shape[1]
+    rows = np.repeat(equations.others + levels * q, q * groups)
+    component = np.tile(np.repeat(np.arange(q), groups), len(levels))
     first = equations.others + equations.animals * q
-    group = np.tile(np.arange(shares.shape[1]), len(genomic.rows) * q)
+    group = np.tile(np.arange(groups), len(levels) * q)
     values = np.repeat(shares, q, axis=0).ravel()
     move = sparse.csr_array(
         (values, (rows + component, first + group * q + component)), shape=(equations.size, equations.size)
     )
-    change = sparse.csr_array(sparse.eye_array(equations.size, format="csr") + move)
-    matrix = sparse.csr_array(change.T @ equations.matrix @ change)
-    changed = replace(equations, matrix=matrix, rhs=change.T @ equations.rhs)
-    return Problem(changed, genomic, inverse, library, shares)
+    return sparse.csr_array(sparse.eye_array(equations.size, format="csr") + move)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.errors import BenchError
-from bench.single_step.problem import Problem
+from bench.single_step.problem import Genomic, Problem
 from bench.single_step.system import HForm
 from bench.single_step.variants import Cost, Options, Size, Variant
 from bench.solvers.direct import Cholesky
@@ -24,9 +24,15 @@ def inverse(matrix: np.ndarray, what: str) -> np.ndarray:
     return factor.solve(np.eye(n))
 
 
+def difference_of_inverses(genomic: Genomic) -> np.ndarray:
+    """Gw⁻¹ − A_gg⁻¹, (g, g): what H⁻¹ has more than A⁻¹."""
+    difference = inverse(genomic.dense(), "Gw")
+    difference -= inverse(genomic.dense_numerator(), "A_gg")
+    return difference
+
+
 def prepare(problem: Problem, options: Options) -> HForm:
-    difference = inverse(problem.genomic.dense(), "Gw")
-    difference -= inverse(problem.genomic.dense_numerator(), "A_gg")
+    difference = difference_of_inverses(problem.genomic)
     return HForm(problem, lambda X: difference @ X, lambda: difference.diagonal().copy())
 
 
