@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 
 from bench.build import installed
 from bench.errors import BenchError
+from bench.relationships import numerator
 from bench.relationships.numerator import METHODS, GenotypedNumerator, Numerator
 from bench.relationships.pedigree import Pedigree, from_table
 from bench.solvers.incomplete import IncompletePCG
+
+
+@pytest.fixture(autouse=True, params=[1, 2], ids=["walks", "columns"])
+def method_of_inbreeding(request):
+    """Small pedigrees would take one of the two ways only."""
+    numerator._METHOD_OF_INBREEDING = request.param
+    yield
+    numerator._METHOD_OF_INBREEDING = 0
+
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ on this machine")
 
