@@ -124,7 +124,18 @@ def chromosome(options: argparse.Namespace) -> None:
         pedigree=options.pedigree,
         chromosome=options.number,
         folder=options.out,
+        genedrop=_genedrop,
     )
+
+
+def _genedrop() -> Path:
+    """The compiled gene drop, made at its first use."""
+    from bench.build import installed
+
+    made = installed("genedrop")
+    if made.library is None:
+        raise BenchError(f"livestock needs a compiled gene drop: {made.reason}")
+    return made.library
 
 
 def assemble(options: argparse.Namespace) -> None:
@@ -146,12 +157,58 @@ def dataset(options: argparse.Namespace) -> None:
     BENCH_DATA does not hold gets a manifest that says refused."""
     from bench.genotypes.stages import make_dataset
     from bench.inventory import dataset_lines
+    from bench.machine import this_machine
 
-    made = make_dataset(_map(options.spec, "--spec"), name=options.name, folder=options.out)
+    if options.jobs < 1:
+        raise BenchError(f"--jobs: {options.jobs} chromosomes at a time; at least 1 was needed")
+    made = make_dataset(
+        _map(options.spec, "--spec"),
+        name=options.name,
+        folder=options.out,
+        genedrop=_genedrop,
+        jobs=options.jobs,
+        memory=this_machine().usable_memory,
+    )
     lines, warnings = dataset_lines(made)
     print("\n".join(lines))
     for warning in warnings:
         print(f"bench dataset: warning: {warning}", file=sys.stderr)
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Write PLINK's .bed, .bim and .fam from BLUPF90's SNP file (and map), or the other way round. The allele that
+    BLUPF90 counts is B in the .bim."""
+    from bench.exchange.snp_file import from_plink, to_plink
+
+    if options.source == "blupf90":
+        n, m = to_plink(options.genotypes, options.out, map_file=options.map)
+    elif options.map is None:
+        n, m = from_plink(options.genotypes, options.out)
+    else:
+        raise BenchError("--map: the .bim file is the map; leave it out with --from plink")
+    print(f"{options.out}: {n} individuals × {m} SNPs")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Look for offspring and parents that are opposing homozygotes, duplicated genotypes, few calls and SNPs that do
+    not vary; report all, and refuse the kinds that are asked for."""
+    from bench.candidates import check_files
+    from bench.genotypes.checks import refuse as refuse_problems
+    from bench.genotypes.dataset import write_table
+
+    report = check_files(options.genotypes, options.pedigree)
+    print(report)
+    if options.out:
+        write_table(options.out, report.problems())
+    refuse_problems(report, options.refuse)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Predict the breeding values of genotyped candidates, without records of theirs, from SNP effects."""
+    from bench.candidates import predict_candidates
+
+    made = predict_candidates(options.genotypes, options.effects, options.out, partial=options.partial)
+    print(f"{options.out}: {made['animal'].nunique()} candidates, {made['trait'].nunique()} traits")
 
 
 def oracle(options: argparse.Namespace) -> None:
@@ -363,6 +420,9 @@ VERBS = {
     "chromosome": chromosome,
     "assemble": assemble,
     "dataset": dataset,
+    "convert": convert,
+    "check": check,
+    "predict": predict,
     "oracle": oracle,
     "build": build,
     "run": run,

@@ -58,7 +58,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
 
     at = verb("pedigree", "simulate the pedigree of a population")
     _dataset(at)
-    path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation)")
+    path(at, "--out", help="pedigree table to write (TSV: id sire dam sex generation, or born herd)")
 
     at = verb("chromosome", "simulate one chromosome of a population with msprime")
     _dataset(at)
@@ -75,6 +75,28 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at = verb("dataset", "fetch a public data set, check your own, or simulate one in one go")
     _dataset(at)
     path(at, "--out", help="folder for the data and their dataset.json")
+    at.add_argument("--jobs", type=int, default=1, help="chromosomes of livestock simulated at a time (default 1)")
+
+    at = verb("convert", "between BLUPF90's SNP file and PLINK's .bed, .bim and .fam")
+    sources = ["blupf90", "plink"]
+    at.add_argument("--from", dest="source", choices=sources, required=True, metavar="NAME", help="blupf90 or plink")
+    path(at, "--genotypes", help="SNP file (blupf90), or the PREFIX of .bed, .bim and .fam (plink)")
+    path(at, "--map", default=None, help="map of the SNPs (blupf90): SNP_ID CHR POS")
+    path(at, "--out", help="prefix of the files to write: .bed, .bim and .fam, or .txt and .map")
+
+    at = verb("check", "genotypes against the pedigree and against themselves")
+    path(at, "--genotypes", help="PREFIX of .bed, .bim and .fam")
+    path(at, "--pedigree", default=None, help="pedigree: id, sire, dam")
+    path(at, "--out", default=None, help="table of the problems to write (TSV)")
+    at.add_argument(
+        "--refuse", nargs="*", default=[], metavar="KIND", help="kinds of problems that end with status 2"
+    )
+
+    at = verb("predict", "breeding values of genotyped candidates from SNP effects")
+    path(at, "--genotypes", help="PREFIX of the candidates' .bed, .bim and .fam")
+    path(at, "--effects", help="parquet with the columns snp, allele, frequency, effect")
+    at.add_argument("--partial", action="store_true", help="SNPs with an effect may be absent")
+    path(at, "--out", help="parquet to write (animal, trait, ebv)")
 
     at = verb("oracle", "exact reference products of a data set, which every kernel must reproduce")
     path(at, "--dataset", help="dataset.json")

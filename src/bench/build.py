@@ -46,8 +46,9 @@ PEDIGREE = Native(
     targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2)},
     shares=("isa.h", *(f"_pedigree/{name}.h" for name in ("counts", "incomplete", "inverse"))),
 )
+GENEDROP = Native(source="kernels/_genedrop/genedrop.cc", targets={"scalar": ("-O3",)}, shares=("isa.h",))
 # Libraries that are no kernels; their sources lie below the package.
-OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE}
+OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE, "genedrop": GENEDROP}
 
 
 @dataclass(frozen=True)

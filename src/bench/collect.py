@@ -30,6 +30,11 @@ IDENTITY = {
     "solver": "string",
     "trait": "string",
     "relationship": "string",
+    "variant": "string",  # of single-step BLUP
+    "preconditioner": "string",
+    "animals": "Int64",  # of the pedigree
+    "polygenic": "float64",
+    "tuning": "string",
     "seed": "Int64",
 }
 OBSERVATION = {
@@ -42,6 +47,7 @@ OBSERVATION = {
     "repeat": "Int64",
     "calls": "Int64",  # that a time is the mean of
     "step": "Int64",
+    "part": "string",  # of a solve's time
     "note": "string",
 }
 OUTCOME = {"status": "string", "reason": "string", "contaminated": "string"}

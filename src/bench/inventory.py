@@ -148,7 +148,8 @@ def dataset_lines(dataset: Dataset) -> tuple[list[str], list[str]]:
         return [f"{dataset.name}: {dataset.reason}"], []
     rate = f"{dataset.missing_rate:.2%} of the calls missing"
     lines, warnings = [f"{dataset.name}: {dataset.n_samples} individuals, {dataset.n_snps} SNPs, {rate}"], []
-    for trait, column in dataset.phenotypes().items():
+    table = dataset.records()[list(dataset.traits)] if dataset.records_path else dataset.phenotypes()
+    for trait, column in table.items():
         known = column.dropna()
         spread = f"mean {known.mean():.6g}, {known.min():.6g} to {known.max():.6g}"
         lines.append(f"    {trait}: {len(known)} records, {spread}")

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,9 +132,55 @@ def settle(threads: int) -> None:
         time.sleep(SPIN)
 
 
+class Stopwatch:
+    """How long each part of a computation took, in wall seconds. A part does not count the parts inside it."""
+
+    def __init__(self, clock: Clock = CLOCK):
+        self.seconds: dict[str, float] = {}
+        self._clock, self._since = clock, clock.wall()
+        self._inside: list[tuple[str, bool]] = []
+
+    @contextmanager
+    def part(self, name: str, *, whole: bool = False) -> Iterator[None]:
+        """Count the block as `name`. whole: with all the parts inside it, which then do not count themselves."""
+        if self._inside and self._inside[-1][1]:
+            name, whole = self._inside[-1]
+        self._charge()
+        self._inside.append((name, whole))
+        try:
+            yield
+        finally:
+            self._charge()
+            self._inside.pop()
+
+    def inside(self, name: str) -> bool:
+        """Whether `name` is what is being counted now."""
+        return bool(self._inside) and self._inside[-1][0] == name
+
+    def total(self, *, without: str = "") -> float:
+        """Seconds of all parts up to now, but for one."""
+        self._charge()
+        return sum(took for name, took in self.seconds.items() if name != without)
+
+    def _charge(self) -> None:
+        now = self._clock.wall()
+        if self._inside:
+            name = self._inside[-1][0]
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
+        self._since = now
+
+
 def peak_rss() -> int:
-    """The largest resident set of this process so far, in bytes."""
+    """The largest resident set of this process so far, in bytes; since `forget_peak_rss`, where that was called."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak_rss() -> int:
+    """Let `peak_rss` start again from now, where the system allows it; what it was until now, in bytes."""
+    before = peak_rss()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak
+    return before
 
 
 def peak_rss_of_children() -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import experiments, kernels
 from bench.genotypes import cost
-from bench.genotypes.spec import Simulated
+from bench.genotypes.spec import Livestock, Simulated
 from bench.kernels import Kernel, Problem
 from bench.machine import this_machine
 
@@ -26,6 +26,8 @@ SLUG_KEYS = (
     "samples",
     "trait",
     "relationship",
+    "variant",
+    "preconditioner",
     "kernel",
     "method",
     "target",
@@ -128,7 +130,7 @@ def refusal(case: Case, config: Config) -> str | None:
     spec, memory, hours = config.datasets[case["dataset"]], usable_memory(config), config.budget.hours
     if reason := cost.refusal(spec, memory=memory, disk=usable_disk(config), hours=hours):
         return f"data set {case['dataset']}: {reason}"
-    if not isinstance(spec, Simulated):
+    if not isinstance(spec, Simulated | Livestock):
         return None
     n, k = case.get("samples") or spec.n_samples, max(case.get("k", [1]))
     problem = Problem(n, spec.n_snps, k, case.get("dtype", "f8"), threads)

@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from bench import PACKAGE, __version__, collect, experiments, kernels
 from bench.config import Budget, Config, Regression, Timing
-from bench.genotypes.spec import Fetched, Plink, Simulated, Trait
+from bench.genotypes.spec import Fetched, Livestock, Plink, RecordedTrait, Simulated, Trait
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -70,6 +70,8 @@ STANZAS = [
     ("### gblup", "", experiments.load("gblup").Stanza),
     ("### kind: simulated", "", Simulated),
     ("### kind: simulated", "", Trait),
+    ("### kind: livestock", "", Livestock),
+    ("### kind: livestock", "", RecordedTrait),
     ("### kind: fetched", "", Fetched),
     ("### kind: plink", "", Plink),
 ]
@@ -80,8 +82,8 @@ def documented_keys(heading: str, prefix: str, model: type[BaseModel]) -> dict[s
     text = section("configuration.md", heading)
     if heading == "## Top level":
         text = text.split("\n### ")[0]
-    if heading == "### kind: simulated":
-        text = re.split(r"(?=^\| key of a trait)", text, flags=re.MULTILINE)[model is Trait]
+    if heading in ("### kind: simulated", "### kind: livestock"):
+        text = re.split(r"(?=^\| key of a trait)", text, flags=re.MULTILINE)[model in (Trait, RecordedTrait)]
     return {key.removeprefix(prefix): cells[2] for cells in rows(text) for key in quoted(cells[0])}
 
 

@@ -12,9 +12,10 @@ from bench.errors import BenchError
 from bench.genotypes import cost
 from bench.genotypes.bim_fam import read_bim, read_fam
 from bench.genotypes.dataset import Dataset
+from bench.genotypes.founders import segregating_sites
 from bench.genotypes.packed import PackedGenotypes
 from bench.genotypes.pedigree import FEMALE, MALE, genotyped, seed_for, simulate_pedigree
-from bench.genotypes.simulate import _segregating_sites, simulate, simulate_chromosome
+from bench.genotypes.simulate import simulate, simulate_chromosome
 from bench.genotypes.spec import Simulated, Trait, parse_spec
 from bench.genotypes.stages import make_chromosome, make_pedigree, make_simulated
 
@@ -157,7 +158,7 @@ def test_counted_minor_alleles_are_those_of_the_decoded_genotypes():
     minor = np.minimum(genotypes.sum(1), 60 - genotypes.sum(1))
     expected = np.flatnonzero(single & (minor >= 12))
     assert (minor[expected] == 12).any()
-    assert np.array_equal(_segregating_sites(ts, 0.2), expected)
+    assert np.array_equal(segregating_sites(ts, 0.2), expected)
 
 
 def test_qtl_are_not_on_the_panel(population):

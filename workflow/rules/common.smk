@@ -14,10 +14,10 @@ def spec(dataset):
     return CONFIG.datasets[dataset].model_dump_json()
 
 
-def datasets_of(kind):
-    """The names of one kind, as a pattern for its rules' wildcard."""
+def datasets_of(*kinds):
+    """The names of these kinds, as a pattern for their rules' wildcard."""
     return pattern(
-        name for name, entry in CONFIG.datasets.items() if entry.kind == kind
+        name for name, entry in CONFIG.datasets.items() if entry.kind in kinds
     )
 
 
@@ -64,7 +64,7 @@ def size_option(case):
     entry = CONFIG.datasets[case["dataset"]]
     return (
         f"--n {case.get('samples') or entry.n_samples} --m {entry.n_snps}"
-        if entry.kind == "simulated"
+        if entry.kind in ("simulated", "livestock")
         else ""
     )
 

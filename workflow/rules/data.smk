@@ -9,9 +9,9 @@ rule pedigree:
     log:
         f"{RESULTS}/logs/data/{{dataset}}/pedigree.log",
     wildcard_constraints:
-        dataset=datasets_of("simulated"),
+        dataset=datasets_of("simulated", "livestock"),
     params:
-        version=VERSIONS["simulated"],
+        version=lambda w: VERSIONS[CONFIG.datasets[w.dataset].kind],
         spec=lambda w: spec(w.dataset),
     shell:
         "python -m bench pedigree --name {wildcards.dataset} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
@@ -25,9 +25,9 @@ rule chromosome:
     log:
         f"{RESULTS}/logs/data/{{dataset}}/chromosome{{number}}.log",
     wildcard_constraints:
-        dataset=datasets_of("simulated"),
+        dataset=datasets_of("simulated", "livestock"),
     params:
-        version=VERSIONS["simulated"],
+        version=lambda w: VERSIONS[CONFIG.datasets[w.dataset].kind],
         spec=lambda w: spec(w.dataset),
     shell:
         "python -m bench chromosome --name {wildcards.dataset} --spec {params.spec:q} --pedigree {input:q}"
@@ -46,9 +46,9 @@ rule assemble:
     log:
         f"{RESULTS}/logs/data/{{dataset}}/assemble.log",
     wildcard_constraints:
-        dataset=datasets_of("simulated"),
+        dataset=datasets_of("simulated", "livestock"),
     params:
-        version=VERSIONS["simulated"],
+        version=lambda w: VERSIONS[CONFIG.datasets[w.dataset].kind],
         spec=lambda w: spec(w.dataset),
         folder=lambda w, output: os.path.dirname(output[0]),
     shell:

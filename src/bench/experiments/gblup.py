@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.experiments import Files, products
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
-from bench.genotypes.spec import DatasetSpec, Fetched, Simulated
+from bench.genotypes.spec import DatasetSpec, Fetched, Livestock, Simulated
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
 from bench.models import gblup, validation
@@ -140,6 +140,8 @@ def _traits(stanza: Stanza, spec: DatasetSpec) -> tuple[str, ...]:
         return tuple(trait.name for trait in spec.traits)
     if isinstance(spec, Fetched):
         return DEFAULT_TRAITS[spec.reader]
+    if isinstance(spec, Livestock):
+        raise BenchError("gblup: a livestock data set has records of animals without genotypes; name another kind")
     from bench.genotypes.bim_fam import read_fam
     from bench.genotypes.phenotypes import read_phenotypes
 

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
+# Of the tables, what figures draw from.
+READ = (
+    "_bounds.py",
+    "_cells.py",
+    "_single_step.py",
+    "gram.py",
+    "single_step_accuracy.py",
+    "single_step_crossover.py",
+    "solves.py",
+)
 NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 
@@ -39,8 +49,8 @@ def load(name: str) -> ModuleType:
 def sources(name: str) -> list[str]:
     """The files a change to which must redraw figure `name`: its own, the style, and the tables it draws from."""
     tables = HERE.parent / "tables"
-    read = [tables / name for name in ("_bounds.py", "_cells.py", "gram.py", "solves.py")]
-    shared = [HERE / "style.py", *read, HERE.parent / "statistics.py"]
+    read = [tables / name for name in READ]
+    shared = [HERE / "style.py", HERE / "_single_step.py", *read, HERE.parent / "statistics.py"]
     return sorted(str(f) for f in [HERE / f"{name}.py", *shared])
 
 

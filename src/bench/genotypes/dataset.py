@@ -18,7 +18,17 @@ from bench.record import atomic_path, read_json, write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-PATHS = ("bed", "bim", "fam", "phenotypes_path", "breeding_values_path", "pedigree_path", "folds_path")
+PATHS = (
+    "bed",
+    "bim",
+    "fam",
+    "phenotypes_path",
+    "breeding_values_path",
+    "pedigree_path",
+    "folds_path",
+    "records_path",
+)
+LATER = {"records_path"}  # what manifests of earlier versions do not name
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,9 @@ class Dataset:
     """The manifest `dataset.json` of a data set; a refused one has a reason, and neither paths nor sizes.
 
     phenotypes_path, breeding_values_path: tables of id and a column per trait. pedigree_path: id, sire, dam
-    (0 = unknown), sex, generation. folds_path: id, fold, where the source gives cross-validation folds.
+    (0 = unknown), sex, generation; of livestock born and herd instead, and every animal in it has breeding values.
+    folds_path: id, fold, where the source gives cross-validation folds. records_path: of livestock, instead of
+    phenotypes_path: id, herd_year, age, weight where there are weights, a column per trait; several lines an animal.
     source: the entry of datasets.yaml it was made from, seed included.
     """
 
@@ -43,6 +55,7 @@ class Dataset:
     breeding_values_path: Path | None = None
     pedigree_path: Path | None = None
     folds_path: Path | None = None
+    records_path: Path | None = None
     status: str = "ok"
     reason: str | None = None
     source: dict[str, Any] = field(default_factory=dict)
@@ -58,10 +71,10 @@ class Dataset:
         manifest = Path(manifest)
         entries: Any = read_json(manifest)
         names = {f.name for f in fields(cls)}
-        if not isinstance(entries, dict) or set(entries) != names:
+        if not isinstance(entries, dict) or set(entries) | LATER != names:
             found = ", ".join(sorted(entries)) if isinstance(entries, dict) else type(entries).__name__
             raise BenchError(f"{manifest}: not a data set manifest (found {found}); make the data set again")
-        entries |= {key: manifest.parent / entries[key] for key in PATHS if entries[key] is not None}
+        entries |= {key: manifest.parent / entries[key] for key in PATHS if entries.get(key) is not None}
         entries["traits"] = tuple(entries["traits"])
         return cls(**entries)
 
@@ -98,11 +111,19 @@ class Dataset:
 
     def breeding_values(self) -> pd.DataFrame | None:
         """(n rows in the order of the .fam file, a column per trait) true breeding values, if known."""
-        from bench.genotypes.phenotypes import read_phenotypes
+        import pandas as pd
 
         if self.breeding_values_path is None:
             return None
-        return read_phenotypes(self.breeding_values_path, self.sample_ids())
+        table = pd.read_csv(self.breeding_values_path, sep="\t", dtype={"id": str})
+        return table.set_index("id").loc[self.sample_ids()]
+
+    def records(self) -> pd.DataFrame:
+        """The records of livestock, in the order of the file: id and herd_year as text, the rest as numbers."""
+        import pandas as pd
+
+        text = {"id": str, "herd_year": str}
+        return pd.read_csv(self._path("records_path"), sep="\t", dtype=text)
 
     def pedigree(self) -> pd.DataFrame | None:
         """The pedigree as the file has it, every column as text, if there is one."""

@@ -1,8 +1,7 @@
 """Simulated populations, in three stages: a pedigree, chromosomes one by one, and the assembled data set.
 
 Founders come from a cattle-like population history, their chromosomes are dropped through the pedigree
-(msprime's fixed pedigree), and SNPs are thinned to a panel. The ancestral allele is allele 1 of the .bim
-file (A) and the derived one allele 2 (G), so a dosage counts the derived allele.
+(msprime's fixed pedigree), and SNPs are thinned to a panel.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ import tskit
 from bench.errors import BenchError
 from bench.genotypes.bim_fam import read_bim
 from bench.genotypes.dataset import Dataset, bed_sha256, write_table
+from bench.genotypes.founders import (
+    MUTATION_RATE,
+    RECOMBINATION_RATE,
+    bim_table,
+    choose_sites,
+    demography,
+    segregating_sites,
+)
 from bench.genotypes.packed import PackedGenotypes, concatenate_beds, pack_dosages, write_bed
 from bench.genotypes.pedigree import UNKNOWN, genotyped, seed_for, simulate_pedigree
 from bench.genotypes.phenotypes import simulate_traits
-from bench.genotypes.spec import Simulated, shares
+from bench.genotypes.spec import Simulated
 
-RECOMBINATION_RATE = 1e-8  # per base pair and generation: 1 cM a Mb
-MUTATION_RATE = 0.94e-8
-# Holstein: generations ago → effective size from there on back. MacLeod et al. (2013), doi:10.1093/molbev/mst125
-HISTORY = {
-    0: 90, 3: 120, 6: 250, 12: 350, 18: 1_000, 24: 1_500, 154: 2_000, 454: 2_500, 654: 3_500,
-    1_754: 7_000, 2_354: 10_000, 3_354: 17_000, 33_154: 62_000,
-}  # fmt: skip
-ANCESTRAL, DERIVED = "A", "G"
 SAMPLE = 1  # tskit.NODE_IS_SAMPLE
 
 
@@ -50,7 +49,7 @@ def simulate_chromosome(spec: Simulated, pedigree: pd.DataFrame, chromosome: int
     )
     rng = np.random.default_rng(seed_for(seed, "panel", chromosome))
     n_snps, n_qtl = spec.chromosome_snps()[chromosome - 1], spec.chromosome_qtl()[chromosome - 1]
-    panel, qtl = _choose_sites(_segregating_sites(ts, spec.min_maf), n_snps, n_qtl, rng, spec, chromosome)
+    panel, qtl = choose_sites(segregating_sites(ts, spec.min_maf), n_snps, n_qtl, rng, spec.min_maf, chromosome)
     missing = np.random.default_rng(seed_for(seed, "missing calls", chromosome))
     _write_sites(ts, panel, folder / "panel", f"chr{chromosome}", chromosome, spec.missing_rate, missing)
     _write_sites(ts, qtl, folder / "qtl", f"qtl{chromosome}", chromosome, 0.0, missing)
@@ -67,19 +66,11 @@ def _ancestry(spec: Simulated, pedigree: pd.DataFrame, seed: int) -> tskit.TreeS
     )
     return msprime.sim_ancestry(
         initial_state=through_pedigree,
-        demography=_demography(spec.generations),
+        demography=demography(spec.generations),
         model=msprime.SMCK(1),
         recombination_rate=RECOMBINATION_RATE,
         random_seed=seed_for(seed, "founders"),
     )
-
-
-def _demography(founders_at: int) -> msprime.Demography:
-    """The population's history, its present moved to `founders_at` generations ago."""
-    demography = msprime.Demography.isolated_model([HISTORY[0]])
-    for time, size in list(HISTORY.items())[1:]:
-        demography.add_population_parameters_change(time=founders_at + time, initial_size=size)
-    return demography
 
 
 def _pedigree_tables(spec: Simulated, pedigree: pd.DataFrame, length: int) -> tskit.TableCollection:
@@ -100,44 +91,6 @@ def _pedigree_tables(spec: Simulated, pedigree: pd.DataFrame, length: int) -> ts
         individual=np.arange(n, dtype=np.int32).repeat(2),
     )
     return tables
-
-
-def _segregating_sites(ts: tskit.TreeSequence, min_maf: float) -> np.ndarray:
-    """Sites of a single mutation whose minor allele has at least the frequency `min_maf`, in order.
-
-    A mutation's count is the number of samples below its node, which tskit keeps while it moves along
-    the trees: no genotype is decoded.
-    """
-    sites, nodes = ts.mutations_site, ts.mutations_node
-    count = np.zeros(ts.num_mutations, np.int64)
-    starts = np.searchsorted(ts.sites_position[sites], np.asarray(ts.breakpoints(as_array=True)))
-    for tree in ts.trees():
-        for mutation in range(starts[tree.index], starts[tree.index + 1]):
-            count[mutation] = tree.num_samples(nodes[mutation])
-    minor = np.minimum(count, ts.num_samples - count) / ts.num_samples
-    single = np.bincount(sites, minlength=ts.num_sites)[sites] == 1
-    return sites[single & (minor > 0) & (minor >= min_maf)]
-
-
-def _choose_sites(
-    eligible: np.ndarray,
-    n_snps: int,
-    n_qtl: int,
-    rng: np.random.Generator,
-    spec: Simulated,
-    chromosome: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n_snps,) sites for the panel and (n_qtl,) others, both in order."""
-    if len(eligible) < n_snps + n_qtl:
-        raise BenchError(
-            f"chromosome {chromosome}: found {len(eligible)} sites with a minor allele frequency of at least "
-            f"{spec.min_maf}, needed {n_snps} for the panel and {n_qtl} QTL; use more or longer chromosomes, "
-            "fewer SNPs or a lower min_maf"
-        )
-    run = np.array(shares(len(eligible), n_snps))
-    chosen = np.cumsum(run) - run + rng.integers(run)
-    panel = eligible[chosen]
-    return panel, np.sort(rng.choice(np.delete(eligible, chosen), n_qtl, replace=False))
 
 
 def _write_sites(
@@ -164,17 +117,7 @@ def _write_sites(
             yield pack_dosages(dosages[:, None])
 
     write_bed(prefix.with_suffix(".bed"), blocks())
-    bim = pd.DataFrame(
-        {
-            "chromosome": chromosome,
-            "snp": [f"{label}_{i + 1}" for i in range(len(sites))],
-            "cm": [f"{bp * RECOMBINATION_RATE * 100:.6f}" for bp in positions],
-            "bp": positions + 1,
-            "allele1": ANCESTRAL,
-            "allele2": DERIVED,
-        }
-    )
-    write_table(prefix.with_suffix(".bim"), bim, header=False)
+    write_table(prefix.with_suffix(".bim"), bim_table(positions, label, chromosome), header=False)
 
 
 def assemble(

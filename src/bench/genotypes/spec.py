@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from bench.errors import BenchError, fault
 
 # Raised when the same entry would give other data: they are made again, with all that hangs on them.
-VERSIONS = {"simulated": 1, "fetched": 1, "plink": 1}
+VERSIONS = {"simulated": 1, "livestock": 1, "fetched": 1, "plink": 1}
 
 
 class _Model(BaseModel):
@@ -90,6 +91,127 @@ class Simulated(_Model):
         return shares(sum(t.n_qtl for t in self.traits), self.chromosomes)
 
 
+class RecordedTrait(_Model):
+    """A trait of variance 1: breeding value, permanent environment and residual; beside them are fixed effects."""
+
+    name: str = Field(default="trait", pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")
+    h2: float = Field(default=0.3, gt=0, lt=1, description="variance of the founders' breeding values")
+    pe: float = Field(default=0.0, ge=0, lt=1, description="variance of the permanent environment")
+    mean: float = 0.0
+    herd_year_sd: float = Field(default=0.5, ge=0, description="standard deviation of the herd-years' effects")
+    age_effect: float = Field(default=0.1, description="change of the record by a cohort's time of age")
+    missing: float = Field(default=0.0, ge=0, lt=1, description="share of the records that lack this trait")
+
+    @model_validator(mode="after")
+    def _leaves_residual(self) -> RecordedTrait:
+        if self.h2 + self.pe >= 1:
+            raise ValueError(f"h2 + pe is {self.h2 + self.pe:g}; it must leave a residual, so be below 1")
+        return self
+
+
+Correlations = tuple[tuple[float, ...], ...]
+
+
+class Livestock(_Model):
+    """A large pedigree of which a part is genotyped and a part has records, drawn from `seed` alone.
+
+    Every cohort has as many animals. `genotyped` of the last `genotyped_cohorts` are genotyped, and with
+    `genotype_sires` those animals' sires among them.
+    """
+
+    kind: Literal["livestock"]
+    animals: int = Field(ge=20, description="of the pedigree")
+    genotyped: int = Field(ge=2)
+    n_snps: int = Field(ge=1)
+    mating: Literal["dairy", "beef", "random"] = "dairy"
+    cohorts: int = Field(default=10, ge=2)
+    herds: int = Field(default=60, ge=1)
+    sires: int = Field(default=60, ge=1, description="males in service in a cohort's time")
+    sire_accuracy: float | None = Field(default=None, gt=0, le=1, description="null: sires are drawn at random")
+    unknown_parents: float = Field(default=0.0, ge=0, lt=1, description="share of parents that are not recorded")
+    groups: int = Field(default=0, ge=0, le=99, description="unknown-parent groups, by cohort")
+    genotyped_cohorts: int = Field(default=3, ge=1)
+    genotype_sires: bool = False
+    chromosomes: int = Field(default=30, ge=1, le=99)
+    chromosome_length: int = Field(default=100_000_000, ge=1_000_000, description="base pairs; 1 cM a Mb")
+    founders: int = Field(default=500, ge=4, description="individuals whose haplotypes the founder gametes mix")
+    min_maf: float = Field(default=0.05, ge=0, lt=0.5, description="among the haplotypes of the founders")
+    n_qtl: int = Field(default=600, ge=1, description="of all traits together")
+    polygenic: float = Field(default=0.0, ge=0, lt=1, description="share of genetic variance that no QTL explains")
+    recorded: float = Field(default=0.6, gt=0, le=1, description="share with records, of those that may have some")
+    recorded_sex: Literal["both", "female"] = "both"
+    validation_cohorts: int = Field(default=1, ge=0, description="the youngest ones, which have no records")
+    repeats: int = Field(default=1, ge=1, description="an animal has 1 to so many records")
+    weights: bool = Field(default=False, description="records are means of 1 to 5 measurements")
+    traits: tuple[RecordedTrait, ...] = Field(default=(RecordedTrait(),), min_length=1)
+    genetic_correlations: Correlations | None = None
+    residual_correlations: Correlations | None = None
+    seed: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Livestock:
+        smallest = min(self.cohort_sizes())
+        available = sum(self.cohort_sizes()[-self.genotyped_cohorts :])
+        if self.n_snps < self.chromosomes:
+            raise ValueError(f"n_snps: {self.n_snps} SNPs cannot be spread over {self.chromosomes} chromosomes")
+        if len({t.name for t in self.traits}) < len(self.traits):
+            raise ValueError("traits: two traits have the same name")
+        if taken := {t.name for t in self.traits} & set(RECORD_COLUMNS):
+            raise ValueError(f"traits: {min(taken)!r} is the name of another column of the records")
+        if smallest < 4 * self.sires:
+            raise ValueError(
+                f"sires: {self.sires} sires need cohorts of at least {4 * self.sires} animals, the smallest has "
+                f"{smallest}; lower sires or cohorts, or raise animals"
+            )
+        if self.mating == "beef" and self.sires < self.herds:
+            raise ValueError(f"sires: {self.sires} cannot serve {self.herds} herds, each bull serves one of them")
+        if self.genotyped > available:
+            raise ValueError(
+                f"genotyped: {self.genotyped} animals, the last {self.genotyped_cohorts} cohorts have {available}"
+            )
+        if self.validation_cohorts >= self.cohorts:
+            raise ValueError(f"validation_cohorts: {self.validation_cohorts} of {self.cohorts} leave no records")
+        if self.repeats == 1 and any(t.pe for t in self.traits):
+            raise ValueError("repeats: 1 record an animal shows no permanent environment; raise it, or set pe: 0")
+        if self.n_qtl < self.chromosomes:
+            raise ValueError(f"n_qtl: {self.n_qtl} QTL cannot be spread over {self.chromosomes} chromosomes")
+        for key in ("genetic_correlations", "residual_correlations"):
+            _check_correlations(key, getattr(self, key), len(self.traits))
+        return self
+
+    @property
+    def n_samples(self) -> int:
+        """The number of genotyped, as the other kinds call it."""
+        return self.genotyped
+
+    def cohort_sizes(self) -> list[int]:
+        """The number of animals of cohort 0 (the founders), 1, …"""
+        return shares(self.animals, self.cohorts)
+
+    def chromosome_snps(self) -> list[int]:
+        """SNPs of the panel on each chromosome."""
+        return shares(self.n_snps, self.chromosomes)
+
+    def chromosome_qtl(self) -> list[int]:
+        """QTL on each chromosome."""
+        return shares(self.n_qtl, self.chromosomes)
+
+
+RECORD_COLUMNS = ("id", "herd_year", "age", "weight")  # of the table of records, before the traits
+
+
+def _check_correlations(key: str, matrix: Correlations | None, traits: int) -> None:
+    if matrix is None:
+        return
+    if [len(row) for row in matrix] != [traits] * traits:
+        raise ValueError(f"{key}: needed {traits} rows of {traits} numbers, one of each for every trait")
+    R = np.array(matrix)
+    if not (np.isfinite(R).all() and (R == R.T).all() and (np.diag(R) == 1).all()):
+        raise ValueError(f"{key}: not a symmetric matrix with ones on its diagonal")
+    if (lowest := np.linalg.eigvalsh(R)[0]) < 1e-8:
+        raise ValueError(f"{key}: not positive definite, its lowest eigenvalue is {lowest:.2g}")
+
+
 class Fetched(_Model):
     """A public data set, used only if its file has this sha256."""
 
@@ -133,14 +255,15 @@ class Plink(_Model):
         return self.bed, self.bim, self.fam
 
 
-DatasetSpec = Annotated[Simulated | Fetched | Plink, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[Simulated | Fetched | Plink] = TypeAdapter(DatasetSpec)
+Spec = Simulated | Livestock | Fetched | Plink
+DatasetSpec = Annotated[Spec, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[Spec] = TypeAdapter(DatasetSpec)
 
 
-KINDS: dict[Any, type[_Model]] = {"simulated": Simulated, "fetched": Fetched, "plink": Plink}
+KINDS: dict[Any, type[_Model]] = {"simulated": Simulated, "livestock": Livestock, "fetched": Fetched, "plink": Plink}
 
 
-def parse_spec(spec: Any, *, name: str, source: str = "--spec") -> Simulated | Fetched | Plink:
+def parse_spec(spec: Any, *, name: str, source: str = "--spec") -> Spec:
     """Validate the entry `name` of `source`; BenchError names every key that is wrong, and how."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name):
         raise BenchError(f"{source}: {name!r} cannot name a data set: use letters, digits and '_'")
@@ -154,7 +277,8 @@ def parse_spec(spec: Any, *, name: str, source: str = "--spec") -> Simulated | F
 def fault_of_entry(error: Any, inside: Sequence[int | str], *above: str) -> str:
     """A sentence for an error of an entry. inside: its place there, which pydantic begins with the kind."""
     kind, *place = inside or [None]
-    model = Trait if "traits" in place[:-1] else KINDS.get(kind, _Model)
+    trait = RecordedTrait if kind == "livestock" else Trait
+    model = trait if "traits" in place[:-1] else KINDS.get(kind, _Model)
     return fault(error, ".".join(map(str, (*above, *place))), model.model_fields)
 
 

@@ -26,7 +26,7 @@ class Coding:
     """W_ij = (Z_ij − centre_j)·scale_j, 0 where the call is missing; G = WW'/divisor.
 
     centre, scale: (m,). scale is 0 for a SNP that says nothing (monomorphic or all missing, where it would
-    divide by zero).
+    divide by zero) and for one that is left out. relationships/codings.py has the codings with choices.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Coding:
 
 def vanraden1(packed: PackedGenotypes) -> Coding:
     """W = Z − 2p, d = Σ2p(1−p), p from the called genotypes. VanRaden (2008), method 1."""
-    mean, _ = _dosage_moments(packed)
+    mean, _ = dosage_moments(packed)
     return Coding("vanraden1", mean, np.ones(packed.n_snps), float(np.sum(mean * (1 - mean / 2))))
 
 
 def standardised(packed: PackedGenotypes) -> Coding:
     """W = (Z − mean)/sd over the called genotypes, d = m; sd has the divisor (called − 1), as R's scale()."""
-    mean, sd = _dosage_moments(packed)
+    mean, sd = dosage_moments(packed)
     scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0)
     return Coding("standardised", mean, scale, float(packed.n_snps))
 
@@ -65,7 +65,7 @@ RELATIONSHIPS: dict[str, Callable[[PackedGenotypes], Coding]] = {
 }
 
 
-def _dosage_moments(packed: PackedGenotypes) -> tuple[np.ndarray, np.ndarray]:
+def dosage_moments(packed: PackedGenotypes) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sample standard deviation of each SNP's called dosages, (m,) each; 0 without calls.
 
     BenchError if no SNP varies: there is then no relationship to speak of.

@@ -9,6 +9,7 @@ only the inverse knows; with Γ they are metafounders (Legarra et al. 2015), fou
 from __future__ import annotations
 
 import ctypes as ct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ SIGNATURES = {
     "pedigree_inbreeding": (INT, [SIZE, POINTER, POINTER, SIZE, POINTER, INT, INT, POINTER, POINTER]),
     "pedigree_multiply": (None, [SIZE, POINTER, POINTER, SIZE, *[POINTER] * 3, SIZE]),
     "pedigree_inverse": (ct.c_int64, [SIZE, POINTER, POINTER, SIZE, POINTER, POINTER, INT, *[POINTER] * 3]),
+    "pedigree_descend": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
 }
 _METHOD_OF_INBREEDING = 0  # the cheaper; 1: by each animal's way up, 2: by the sires' columns, for tests
 METHODS = ("ic0", "cholesky", "dense")
@@ -70,6 +72,18 @@ class Numerator:
         rows = self._sire.ctypes.data, self._dam.ctypes.data
         self._library.pedigree_multiply(
             *(len(self.pedigree), *rows, *self._groups, self.mendelian.ctypes.data, X.ctypes.data, X.shape[1])
+        )
+        return X
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Draws from N(0, A), (shape[0], k): a column from each of k generators."""
+        X = np.column_stack([rng.standard_normal(self.shape[0]) for rng in rngs])
+        if self.gamma is not None:
+            n = len(self.pedigree)
+            X[n:] = np.linalg.cholesky(self.gamma) @ X[n:]
+        self._library.pedigree_descend(
+            *(len(self.pedigree), self._sire.ctypes.data, self._dam.ctypes.data),
+            *(self.mendelian.ctypes.data, X.ctypes.data, X.shape[1]),
         )
         return X
 
@@ -187,6 +201,10 @@ class GenotypedNumerator:
         spread = np.zeros((self.numerator.shape[0], X.shape[1]))
         spread[self._genotyped] = X
         return self.numerator.matmul(spread)[self._genotyped]
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Draws from N(0, A_gg), (g, k): a column from each of k generators."""
+        return self.numerator.draw(rngs)[self._genotyped]
 
     def solve(self, X: np.ndarray) -> np.ndarray:
         """A_gg⁻¹ X, (g, k) → (g, k)."""

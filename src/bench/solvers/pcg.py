@@ -7,17 +7,21 @@ Unlike scipy.sparse.linalg.cg:
    been computed: where rounding has let the recurrence drift from it, the column is restarted.
 3. A matrix that is not positive definite, or a NaN, is an error that says so, not a wrong answer.
 4. The preconditioner is a function R → M⁻¹R, and `observe` sees every step.
+5. The matrix may be wider than high: what it multiplies then carries, below the unknowns, rows that are linear
+   functions of them and that the preconditioner knows while the matrix would have to compute them. Steps and
+   directions update them like the unknowns, so that a product that costs much is never made (for single-step
+   systems the inverse of the genomic prior).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.solvers.operator import SymmetricOperator
 
 Preconditioner = Callable[[np.ndarray], np.ndarray]
 Observer = Callable[[int, np.ndarray, np.ndarray], None]
@@ -27,15 +31,17 @@ Observer = Callable[[int, np.ndarray, np.ndarray], None]
 class Solution:
     """What pcg found.
 
-    value: (n, k). steps: products with the matrix inside the iteration (the checks of the true residual,
-    `checks` of them, come on top). residual_norms: (steps + 1, k), ‖r‖/‖b‖ by the recurrence, a frozen column
-    repeating its last. true_residual_norms, converged: (k,), of the returned value.
+    value: (n, k), and below it what was carried. steps: products with the matrix inside the iteration (the checks
+    of the true residual, `checks` of them, come on top). residual_norms: (steps + 1, k), ‖r‖/‖b‖ by the recurrence,
+    a frozen column repeating its last. preconditioned_norms: (steps + 1, k), √(r'M⁻¹r / b'M⁻¹b); NaN for the last
+    step of a column, whose M⁻¹r was not needed. true_residual_norms, converged: (k,), of the returned value.
     """
 
     value: np.ndarray
     steps: int
     checks: int
     residual_norms: np.ndarray
+    preconditioned_norms: np.ndarray
     true_residual_norms: np.ndarray
     converged: np.ndarray
 
@@ -51,8 +57,46 @@ def jacobi(diagonal: np.ndarray) -> Preconditioner:
     return lambda R: inverse * R
 
 
+class RectangularOperator(Protocol):
+    """A symmetric (n, n) matrix whose operand has the shape (n + carried, k); SymmetricOperator carries nothing."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        """A V, (n + carried, k) → (n, k), a new array."""
+        ...
+
+
+@dataclass
+class _Run:
+    """One call of pcg: the system, how far it has come, and its history."""
+
+    matrix: RectangularOperator
+    preconditioner: Preconditioner
+    rtol: float
+    max_steps: int
+    observe: Observer | None
+    X: np.ndarray
+    R: np.ndarray
+    size: np.ndarray  # of the right-hand sides
+    preconditioned_size: np.ndarray | None  # √(b'M⁻¹b); None until the first M⁻¹b, where the start is zero
+    norms: list[np.ndarray]
+    preconditioned: list[np.ndarray]
+
+    @property
+    def steps(self) -> int:
+        return len(self.norms) - 1
+
+    def record(self, norms: np.ndarray) -> None:
+        self.norms.append(norms)
+        self.preconditioned.append(np.full(norms.size, np.nan))
+        if self.observe:
+            self.observe(self.steps, self.X, norms)
+
+
 def pcg(
-    matrix: SymmetricOperator,
+    matrix: RectangularOperator,
     rhs: np.ndarray,
     *,
     preconditioner: Preconditioner = np.copy,
@@ -63,8 +107,8 @@ def pcg(
 ) -> Solution:
     """Solve A X = B for a symmetric positive definite A; stops on ‖b − Ax‖ ≤ rtol·‖b‖ in every column.
 
-    rhs: (n, k). observe(step, x, residual_norm): x (n, k) the current solution (do not keep or change it),
-    residual_norm (k,) relative to ‖b‖; step 0 is the start. Not converging is not an error: see
+    rhs: (n, k). start: (n + carried, k). observe(step, x, residual_norm): x the current solution (do not keep or
+    change it), residual_norm (k,) relative to ‖b‖; step 0 is the start. Not converging is not an error: see
     `Solution.converged`. Hestenes & Stiefel (1952).
     """
     rhs = np.asarray(rhs, float)
@@ -74,59 +118,59 @@ def pcg(
         raise BenchError("PCG: the right-hand side holds NaN or infinity; drop the records that are missing")
     size = np.linalg.norm(rhs, axis=0)
     size[size == 0] = 1.0  # x = 0 is then exact at once
-    X = np.zeros_like(rhs) if start is None else np.array(start, float)
-    R = rhs - matrix.matmul(X) if X.any() else rhs.copy()
+    X = np.zeros((matrix.shape[1], rhs.shape[1])) if start is None else np.array(start, float)
+    started = bool(X.any())
+    R = rhs - matrix.matmul(X) if started else rhs.copy()
+    run = _Run(matrix, preconditioner, rtol, max_steps, observe, X, R, size, None, [], [])
     true_norms = np.linalg.norm(R, axis=0) / size
-    history = [true_norms.copy()]
-    checks = int(X.any())
-    if observe:
-        observe(0, X, history[-1])
     todo = np.flatnonzero(true_norms > rtol)
-    while todo.size and len(history) <= max_steps:
+    if todo.size and started:
+        run.preconditioned_size = _preconditioned_size(preconditioner, rhs)
+    run.record(true_norms.copy())
+    checks = int(started)
+    while todo.size and run.steps < max_steps:
         before = true_norms[todo]
-        _descend(matrix, X, R, todo, size, preconditioner, rtol, max_steps, observe, history)
+        _descend(run, todo)
         R[:, todo] = rhs[:, todo] - matrix.matmul(X[:, todo])
         checks += 1
         true_norms[todo] = np.linalg.norm(R[:, todo], axis=0) / size[todo]
         # A restart that does not halve the residual has reached what float64 can attain.
         todo = todo[(true_norms[todo] > rtol) & (true_norms[todo] < before / 2)]
-    return Solution(X, len(history) - 1, checks, np.array(history), true_norms, true_norms <= rtol)
+    history = np.array(run.norms), np.array(run.preconditioned)
+    return Solution(X, run.steps, checks, *history, true_norms, true_norms <= rtol)
 
 
-def _descend(
-    matrix: SymmetricOperator,
-    X: np.ndarray,
-    R_all: np.ndarray,
-    todo: np.ndarray,
-    size: np.ndarray,
-    preconditioner: Preconditioner,
-    rtol: float,
-    max_steps: int,
-    observe: Observer | None,
-    history: list[np.ndarray],
-) -> None:
-    """Conjugate gradients on the columns `todo` until the recurrence has them all converged.
+def _preconditioned_size(preconditioner: Preconditioner, rhs: np.ndarray) -> np.ndarray:
+    """√(b'M⁻¹b) of each column, 1 for a column of zeros."""
+    size = np.sqrt(np.maximum(np.einsum("ij,ij->j", rhs, preconditioner(rhs)[: len(rhs)]), 0))
+    size[~(size > 0)] = 1.0
+    return size
 
-    Updates X in place and appends to `history`; R_all holds the residuals to start from.
-    """
-    active, R = todo, R_all[:, todo]
-    P = Z = preconditioner(R)
-    rz = _positive("the preconditioner", R, Z, len(history))
-    while active.size and len(history) <= max_steps:
-        Q = matrix.matmul(P)
-        length = rz / _positive("the matrix", P, Q, len(history))
-        X[:, active] += length * P
+
+def _descend(run: _Run, todo: np.ndarray) -> None:
+    """Conjugate gradients on the columns `todo` from their residuals in run.R until the recurrence has them all
+    converged; updates run.X in place."""
+    active, R, n = todo, run.R[:, todo], run.matrix.shape[0]
+    P = Z = run.preconditioner(R)
+    rz = _positive("the preconditioner", R, Z[:n], run.steps)
+    if run.preconditioned_size is None:  # b is the first residual
+        run.preconditioned_size = np.ones_like(run.size)
+        run.preconditioned_size[active] = np.sqrt(rz)
+    while active.size and run.steps < run.max_steps:
+        run.preconditioned[-1][active] = np.sqrt(rz) / run.preconditioned_size[active]
+        Q = run.matrix.matmul(P)
+        length = rz / _positive("the matrix", P[:n], Q, run.steps + 1)
+        run.X[:, active] += length * P
         R = R - length * Q
-        norms = history[-1].copy()
-        norms[active] = np.linalg.norm(R, axis=0) / size[active]
-        history.append(norms)
-        if observe:
-            observe(len(history) - 1, X, norms)
-        keep = norms[active] > rtol
-        active, R, P, rz = active[keep], R[:, keep], P[:, keep], rz[keep]
+        norms = run.norms[-1].copy()
+        norms[active] = np.linalg.norm(R, axis=0) / run.size[active]
+        run.record(norms)
+        keep = norms[active] > run.rtol
+        if not keep.all():
+            active, R, P, rz = active[keep], R[:, keep], P[:, keep], rz[keep]
         if active.size:
-            Z = preconditioner(R)
-            rz_next = _positive("the preconditioner", R, Z, len(history))
+            Z = run.preconditioner(R)
+            rz_next = _positive("the preconditioner", R, Z[:n], run.steps + 1)
             P = Z + (rz_next / rz) * P
             rz = rz_next
 

@@ -390,3 +390,16 @@ extern "C" int cholesky_cost(size_t n, const int64_t* first, const int32_t* colu
     }
     return 0;
 }
+
+// x (n, k), independent standard normals, becomes a draw from N(0, A) in each column: an animal is the mean of its
+// parents and its Mendelian sampling. Parents at rows from n on, should x have such rows, are taken as they are.
+extern "C" void pedigree_descend(size_t n, const int32_t* sire, const int32_t* dam, const double* sampling, double* x,
+                                 size_t k) {
+    for (size_t i = 0; i < n; i++) {
+        const double root = std::sqrt(sampling[i]);
+        for (size_t c = 0; c < k; c++) x[i * k + c] *= root;
+        for (int32_t parent : {sire[i], dam[i]})
+            if (parent >= 0)
+                for (size_t c = 0; c < k; c++) x[i * k + c] += 0.5 * x[parent * k + c];
+    }
+}

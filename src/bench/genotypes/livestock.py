@@ -1,0 +1,203 @@
+"""Livestock populations: a pedigree much larger than its genotyped part, in three stages like `simulate`.
+
+Founders' haplotypes come from the population's history; the QTL's alleles are dropped through the whole pedigree, so
+that every animal has a true breeding value, and the panel's through the genotyped and their ancestors, by the same
+meioses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import msprime
+import numpy as np
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.genotypes.bim_fam import read_bim
+from bench.genotypes.dataset import Dataset, bed_sha256, write_table
+from bench.genotypes.founders import (
+    MUTATION_RATE,
+    RECOMBINATION_RATE,
+    bim_table,
+    choose_sites,
+    demography,
+    segregating_sites,
+)
+from bench.genotypes.genedrop import Family, GeneDrop
+from bench.genotypes.herds import genotyped_rows, read_pedigree, simulate_pedigree, write_pedigree
+from bench.genotypes.packed import PackedGenotypes, concatenate_beds, write_bed
+from bench.genotypes.pedigree import UNKNOWN, seed_for
+from bench.genotypes.records import Scale, draw_polygenic, draw_records, genetic_covariance
+from bench.genotypes.spec import Livestock
+from bench.record import atomic_path
+
+# What a chromosome's folder holds.
+PANEL, QTL, VALUES, EFFECTS = "panel", "qtl", "values.npy", "effects.npy"
+
+
+def simulate_chromosome(
+    spec: Livestock, pedigree: pd.DataFrame, chromosome: int, folder: Path, *, library: Path, threads: int = 1
+) -> None:
+    """Write chromosome 1, 2, … to `folder`.
+
+    panel.bed, panel.bim: the genotyped at the chromosome's share of SNPs, drawn as in `simulate`, but by their
+    frequency among the haplotypes of the founders. qtl.bed, qtl.bim: the genotyped at the QTL. effects.npy (QTL, t):
+    their effects, normal and independent; values.npy (animals, t): the sums of dosage × effect of the whole pedigree.
+    """
+    positions, haplotypes, is_qtl = _founders(spec, chromosome)
+    drop = GeneDrop(
+        library,
+        length=spec.chromosome_length * RECOMBINATION_RATE,
+        seed=seed_for(spec.seed, "meioses", chromosome),
+        threads=threads,
+    )
+    everyone, rows = Family.of(pedigree), genotyped_rows(spec, pedigree)
+
+    qtl = drop.drop(everyone, positions[is_qtl] * RECOMBINATION_RATE, haplotypes[:, is_qtl])
+    effects = np.random.default_rng(seed_for(spec.seed, "effects", chromosome))
+    effects = effects.standard_normal((int(is_qtl.sum()), len(spec.traits)))
+    _save(folder / EFFECTS, effects)
+    _save(folder / VALUES, qtl.values(effects))
+    _write_sites(folder / QTL, qtl.pack(rows), positions[is_qtl], chromosome, label="qtl")
+    del qtl
+
+    ancestors, kept = everyone.pruned(rows)
+    panel = drop.drop(ancestors, positions[~is_qtl] * RECOMBINATION_RATE, haplotypes[:, ~is_qtl])
+    _write_sites(folder / PANEL, panel.pack(kept), positions[~is_qtl], chromosome, label="chr")
+
+
+def _founders(spec: Livestock, chromosome: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions in base pairs (sites,), the founders' haplotypes (2 · founders, sites), which sites are QTL."""
+    ts = msprime.sim_ancestry(
+        samples=spec.founders,
+        demography=demography(),
+        model=msprime.SMCK(1),
+        recombination_rate=RECOMBINATION_RATE,
+        sequence_length=spec.chromosome_length,
+        random_seed=seed_for(spec.seed, "founders", chromosome),
+    )
+    ts = msprime.sim_mutations(
+        ts,
+        rate=MUTATION_RATE,
+        model=msprime.BinaryMutationModel(),
+        random_seed=seed_for(spec.seed, "mutations", chromosome),
+    )
+    rng = np.random.default_rng(seed_for(spec.seed, "panel", chromosome))
+    n_snps, n_qtl = spec.chromosome_snps()[chromosome - 1], spec.chromosome_qtl()[chromosome - 1]
+    eligible = segregating_sites(ts, spec.min_maf)
+    panel, qtl = choose_sites(eligible, n_snps, n_qtl, rng, spec.min_maf, chromosome)
+    sites = np.union1d(panel, qtl)
+    others = np.setdiff1d(np.arange(ts.num_sites), sites)
+    haplotypes = ts.delete_sites(others, record_provenance=False).genotype_matrix(isolated_as_missing=False)
+    return ts.sites_position[sites].astype(np.int64), haplotypes.T, np.isin(sites, qtl)
+
+
+def _write_sites(
+    prefix: Path, packed: PackedGenotypes, positions: np.ndarray, chromosome: int, *, label: str
+) -> None:
+    write_bed(prefix.with_suffix(".bed"), [packed.codes])
+    bim = bim_table(positions, f"{label}{chromosome}", chromosome)
+    write_table(prefix.with_suffix(".bim"), bim, header=False)
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    with atomic_path(path) as tmp, tmp.open("wb") as file:
+        np.save(file, values)
+
+
+def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder: Path, *, name: str) -> Dataset:
+    """Join the chromosomes, draw the records, and write the data set with its manifest to `folder`.
+
+    pieces: the folders of chromosome 1, 2, … as `simulate_chromosome` wrote them. Breeding values are scaled so that
+    the founders, the first cohort, have the mean 0 and at the QTL exactly the share 1 − polygenic of the genetic
+    covariance; qtl.tsv has the QTL's effects after that.
+    """
+    if len(pieces) != spec.chromosomes:
+        raise BenchError(f"data set {name!r}: {len(pieces)} chromosomes given, {spec.chromosomes} needed")
+    rows = genotyped_rows(spec, pedigree)
+    bed = folder / "genotypes.bed"
+    concatenate_beds(bed, [_panel(spec, piece) for piece in pieces])
+    bim = pd.concat([read_bim(piece / f"{PANEL}.bim") for piece in pieces], ignore_index=True)
+    write_table(folder / "genotypes.bim", bim, header=False)
+    write_table(folder / "genotypes.fam", _fam(pedigree, rows), header=False)
+    write_pedigree(folder / "pedigree.tsv", pedigree)
+
+    values, traits = _breeding_values(spec, pieces, pedigree, folder), [trait.name for trait in spec.traits]
+    table = pd.DataFrame(np.round(values, 6), columns=traits)
+    table.insert(0, "id", pedigree["id"])
+    write_table(folder / "breeding_values.tsv", table)
+    write_table(folder / "records.tsv", draw_records(spec, pedigree, values))
+
+    dataset = Dataset(
+        name=name,
+        n_samples=spec.genotyped,
+        n_snps=spec.n_snps,
+        traits=tuple(traits),
+        bed=bed,
+        bim=folder / "genotypes.bim",
+        fam=folder / "genotypes.fam",
+        bed_sha256=bed_sha256(bed),
+        breeding_values_path=folder / "breeding_values.tsv",
+        pedigree_path=folder / "pedigree.tsv",
+        records_path=folder / "records.tsv",
+        source=spec.model_dump(mode="json"),
+    )
+    dataset.write(folder / "dataset.json")
+    return dataset
+
+
+def _breeding_values(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder: Path) -> np.ndarray:
+    """(animals, t) true breeding values; writes qtl.tsv."""
+    raw = np.zeros((spec.animals, len(spec.traits)))
+    for piece in pieces:
+        raw += np.load(piece / VALUES, mmap_mode="r")
+    founders = pedigree["born"].to_numpy() == 0
+    scale = Scale.of(raw[founders], (1 - spec.polygenic) * genetic_covariance(spec))
+    values = scale.apply(raw)
+    if spec.polygenic:
+        values += draw_polygenic(spec, Family.of(pedigree))
+    qtl = pd.concat([read_bim(piece / f"{QTL}.bim") for piece in pieces], ignore_index=True)
+    effects = np.concatenate([np.load(piece / EFFECTS) for piece in pieces]) @ scale.factor
+    for column, trait in enumerate(spec.traits):
+        qtl[trait.name] = effects[:, column]
+    write_table(folder / "qtl.tsv", qtl)
+    return values
+
+
+def _panel(spec: Livestock, piece: Path) -> PackedGenotypes:
+    n_snps = len(read_bim(piece / f"{PANEL}.bim"))
+    return PackedGenotypes.open(piece / f"{PANEL}.bed", n_samples=spec.genotyped, n_snps=n_snps)
+
+
+def _fam(pedigree: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """One family, as PLINK wants it; a parent without genotypes becomes unknown."""
+    animals = pedigree.iloc[rows]
+    parents = {p: animals[p].where(animals[p].isin(animals["id"]), UNKNOWN) for p in ("sire", "dam")}
+    columns = {"family": "1", "id": animals["id"], **parents, "sex": animals["sex"], "phenotype": -9}
+    return pd.DataFrame(columns)
+
+
+def simulate(
+    spec: Livestock, folder: Path, *, name: str, library: Path, jobs: int = 1, note: Callable[[str], None] = print
+) -> Dataset:
+    """All stages, `jobs` chromosomes at a time in processes of their own; pieces stay in `folder`/chromosomes."""
+    pedigree = simulate_pedigree(spec)
+    path = folder / "pedigree.tsv"
+    write_pedigree(path, pedigree)
+    pieces = [folder / "chromosomes" / str(c) for c in range(1, spec.chromosomes + 1)]
+    # A fresh interpreter each: a forked one would inherit OpenMP's threads, which do not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        tasks = [(spec, path, c, piece, library) for c, piece in enumerate(pieces, start=1)]
+        for chromosome in pool.map(_one_chromosome, tasks):
+            note(f"chromosome {chromosome} of {spec.chromosomes}")
+    return assemble(spec, pieces, pedigree, folder, name=name)
+
+
+def _one_chromosome(task: tuple[Livestock, Path, int, Path, Path]) -> int:
+    spec, pedigree, chromosome, folder, library = task
+    simulate_chromosome(spec, read_pedigree(pedigree, spec), chromosome, folder, library=library)
+    return chromosome

@@ -1,0 +1,117 @@
+"""Solve a single-step problem by one variant, and keep what a comparison needs of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.single_step import variants
+from bench.single_step.preconditioners import MADE, Deflated
+from bench.single_step.problem import Problem
+from bench.single_step.system import Blocked, OwnPreconditioner, System
+from bench.solvers.pcg import Preconditioner, Solution, pcg
+
+# What papers stop at, as ‖r‖/‖b‖: Boerner & Johnston (2019); Freudenberg et al. (2023), whose rule is on squares.
+PUBLISHED_RULES = {"Boerner & Johnston 2019": 2.68e-9, "Freudenberg et al. 2023": 1e-13**0.5}
+Observer = Callable[[int, np.ndarray, float], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A variant that has been set up: its system and its preconditioner."""
+
+    variant: variants.Variant
+    preconditioner_name: str
+    system: System
+    preconditioner: Preconditioner
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What was found.
+
+    effects: (size,) of the equations: others, then levels × components. marker_effects: (m, q), of the SNPs as they
+    are centred. solution: with the history; its norms are relative to ‖b‖ of the equations. state: (columns,) what a
+    later solve can start from.
+    """
+
+    effects: np.ndarray
+    marker_effects: np.ndarray
+    solution: Solution
+    state: np.ndarray
+
+    def steps_to(self, rule: float) -> int | None:
+        """Steps until ‖r‖/‖b‖ was at most `rule`, None where it never was."""
+        reached = np.flatnonzero(self.solution.residual_norms[:, 0] <= rule)
+        return int(reached[0]) if reached.size else None
+
+
+def prepare(
+    name: str,
+    problem: Problem,
+    *,
+    memory: int,
+    preconditioner: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """Set a variant up. memory: bytes that it may take. BenchError: it does not fit, or cannot have this problem."""
+    variant = variants.load(name)
+    if reason := variant.refuses(problem, memory):
+        raise BenchError(reason)
+    chosen = preconditioner or variant.preconditioners[0]
+    if chosen not in variant.preconditioners:
+        raise BenchError(f"{name} has no preconditioner {chosen!r}; it has {', '.join(variant.preconditioners)}")
+    system = variant.prepare(problem, variant.chosen(options or {}))
+    if isinstance(system, OwnPreconditioner):
+        return Prepared(variant, chosen, system, system.precondition)
+    assert isinstance(system, Blocked), f"{name} has neither blocks nor a preconditioner of its own"
+    if chosen == "deflation":
+        system = Deflated(system)
+    return Prepared(variant, chosen, system, MADE[chosen](system))
+
+
+def solve(
+    prepared: Prepared,
+    *,
+    rtol: float = 1e-10,
+    max_steps: int = 10_000,
+    start: np.ndarray | None = None,
+    observe: Observer | None = None,
+) -> Estimates:
+    """Solve until ‖r‖ ≤ rtol·‖b‖, b the right-hand side of the equations.
+
+    observe(step, effects, residual): after each step, effects (size,) a view or a new array. Not converging is not an
+    error: see `solution.converged`.
+    """
+    system = prepared.system
+    size, own = float(np.linalg.norm(system.problem.equations.rhs)), float(np.linalg.norm(system.rhs))
+    scale = own / size if size and own else 1.0
+
+    def seen(step: int, X: np.ndarray, norms: np.ndarray) -> None:
+        if observe:
+            observe(step, system.effects(X)[:, 0], float(norms[0] * scale))
+
+    found = pcg(
+        system,
+        system.rhs,
+        preconditioner=prepared.preconditioner,
+        start=None if start is None else start[:, None],
+        rtol=rtol / scale,
+        max_steps=max_steps,
+        observe=seen,
+    )
+    effects = system.problem.animals_effects(system.effects(found.value)[:, 0])
+    scaled = Solution(
+        found.value,
+        found.steps,
+        found.checks,
+        found.residual_norms * scale,
+        found.preconditioned_norms,
+        found.true_residual_norms * scale,
+        found.converged,
+    )
+    return Estimates(effects, system.marker_effects(found.value), scaled, found.value[:, 0])

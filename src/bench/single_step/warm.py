@@ -1,0 +1,34 @@
+"""Where a solve starts that has the solution of an earlier evaluation: fewer records, fewer genotyped animals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.single_step.system import System
+
+
+def start_from(system: System, effects: np.ndarray, marker_effects: np.ndarray, carried: np.ndarray) -> np.ndarray:
+    """(columns,) a start for `system`, all in its order; what the earlier evaluation lacked is 0.
+
+    effects: (size,) of the equations. marker_effects: (m, q). carried: (g, q), (Gw⁻¹ ⊗ G₀⁻¹)u_g, which says the same
+    of the genotyped as their effects: where a system carries it along, these are made to fit it,
+    u_g = (Gw ⊗ G₀)·carried.
+    """
+    problem, columns = system.problem, system.shape[1]
+    size = problem.equations.size
+    markers = getattr(system, "markers", 0)
+    if columns == size:
+        return effects.copy()
+    if columns == size + problem.places.size and not markers:
+        start = np.concatenate([effects, carried.ravel()])
+        genotyped = problem.scaled(problem.genomic.matmul(carried), problem.equations.genetic_covariance)
+        start[problem.places] = genotyped.ravel()
+        return start
+    if columns == size + markers * problem.components:
+        snps = np.zeros((markers, problem.components))
+        snps[: len(marker_effects)] = marker_effects
+        return np.concatenate([effects, snps.ravel()])
+    raise BenchError(
+        "this variant's unknowns are not breeding values and SNP effects alone; another can start from a solution"
+    )
