@@ -157,8 +157,7 @@ def group_shares(problem: Problem) -> np.ndarray:
     youngest_first = np.arange(n)[::-1]
     rows = sparse.csr_array(problem.inverse[youngest_first])
     # In this order the incomplete factor of A⁻¹ is the exact one, T'D^-½.
-    own = sparse.csr_array(rows[:, youngest_first])
-    inverse = IncompletePCG(own, np.arange(youngest_first.size), library=problem.library)
+    inverse = IncompletePCG(sparse.csr_array(rows[:, youngest_first]), np.arange(n), library=problem.library)
     shares = np.empty((n, problem.equations.groups))
     shares[youngest_first] = -inverse.solve(rows[:, n:].toarray())
     return shares
