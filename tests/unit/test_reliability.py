@@ -95,6 +95,17 @@ def test_with_groups_reliabilities_are_those_of_the_deviations(seed, traits, gro
     assert_exact(exact(problem, memory=MEMORY), case, H, prediction_variances(case, H, X), 1e-7)
 
 
+@pytest.mark.parametrize("groups", [0, 2])
+def test_some_animals_of_a_pedigree(groups):
+    case = oracle.draw(12, n=60, g=20, m=30, traits=2, missing=0.0)
+    problem = grouped(case, 12, groups)[0] if groups else problem_of(case)
+    whole, wanted = exact(problem, memory=MEMORY), np.array([3, 40, 41, case.genotyped[0]])
+    some = exact(problem, memory=MEMORY, animals=wanted)
+    for found, of in ((some.pev, whole.pev), (some.relationship, whole.relationship)):
+        np.testing.assert_allclose(found[wanted], of[wanted], rtol=1e-9)
+        assert np.isnan(np.delete(found, wanted, axis=0)).all()
+
+
 def test_what_exact_cannot_do_is_said():
     problem = problem_of(oracle.draw(1))
     with pytest.raises(BenchError, match=r"40 levels × 1 components need .* GB of memory, 1e-06 GB.*sample them"):

@@ -17,11 +17,11 @@ from scipy.linalg.lapack import dpotrf, dpotri  # pyright: ignore[reportAttribut
 from scipy.sparse.linalg import splu
 
 from bench.errors import BenchError
-from bench.relationships.numerator import Incomplete
 from bench.single_step.problem import BLOCK, Problem, group_deviations
 from bench.single_step.samples import Data, GeneticSampler, generators
 from bench.single_step.solve import Prepared, prepare
 from bench.single_step.variants.ss_h import difference_of_inverses
+from bench.solvers.incomplete import IncompletePCG
 from bench.solvers.pcg import pcg
 
 Progress = Callable[[int, int], None]
@@ -42,39 +42,45 @@ class Reliabilities:
     samples: int = 0
 
 
-def exact_bytes(problem: Problem) -> int:
-    """Memory that `exact` takes: the matrix that is inverted in its place, and what the genotyped need beside it; a
-    sparse factor of the effects that are not genetic comes on top."""
-    g, unknowns = len(problem.genomic.rows), problem.levels * problem.components
-    return 8 * max(4 * g * g, unknowns**2 + 2 * g * g + BLOCK * problem.equations.size)
+def exact_bytes(problem: Problem, levels: int) -> int:
+    """Memory that `exact` takes for so many levels beside a sparse factor of all else: the matrix that is inverted in
+    its place, and what the genotyped need beside it."""
+    g = len(problem.genomic.rows)
+    return 8 * max(4 * g * g, (levels * problem.components) ** 2 + 2 * g * g + 2 * BLOCK * problem.equations.size)
 
 
-def exact(problem: Problem, *, memory: int) -> Reliabilities:
+def exact(problem: Problem, *, memory: int, animals: np.ndarray | None = None) -> Reliabilities:
     """Reliabilities from the inverse of S + (Gw⁻¹ − A_gg⁻¹) ⊗ G₀⁻¹ after all other effects have been absorbed.
 
+    animals: whose are wanted, None for all. All effects but those of these animals and of the genotyped are absorbed
+    by a sparse factor, so that some animals of a large pedigree can be had; the rows of the others are NaN.
     Work: (levels · q)³ multiply-adds. memory: bytes that it may take. BenchError: it does not fit, the polygenic
     share is 0 (there is no Gw⁻¹), or fixed effects are confounded. Groups may be confounded with fixed effects:
     deviations from them can be predicted nevertheless.
     """
-    if problem.genomic.polygenic <= 0:
+    n, q, genomic = problem.equations.animals, problem.components, problem.genomic
+    if genomic.polygenic <= 0:
         raise BenchError("exact reliabilities need a polygenic share above 0; sampled ones take 0")
-    if (need := exact_bytes(problem)) > memory:
+    random = n if problem.shares is not None else problem.levels
+    levels = np.arange(random) if animals is None else np.union1d(animals, genomic.rows)
+    if (need := exact_bytes(problem, levels.size)) > memory:
         raise BenchError(
-            f"exact reliabilities of {problem.levels} levels × {problem.components} components need "
-            f"{need / 1e9:.3g} GB of memory, {memory / 1e9:.3g} GB can be used; sample them"
+            f"exact reliabilities of {levels.size} levels × {q} components need {need / 1e9:.3g} GB of memory, "
+            f"{memory / 1e9:.3g} GB can be used; sample them"
         )
-    animals, q, rows = problem.equations.animals, problem.components, problem.genomic.rows
-    difference = difference_of_inverses(problem.genomic)
-    C = _absorbed(problem)
+    difference, rows = difference_of_inverses(genomic), np.searchsorted(levels, genomic.rows)
+    C = _coefficients(problem, levels)
     for a in range(q):
         for b in range(q):
             C[np.ix_(rows * q + a, rows * q + b)] += problem.precision[a, b] * difference
-    pev = _inverse_diagonal(C, "the coefficient matrix").reshape(-1, q)[:animals]
+    of_levels = _inverse_diagonal(C, "the coefficient matrix").reshape(-1, q)
     del C
-    random = animals if problem.shares is not None else problem.levels
-    H = problem.inverse[:random, :random].toarray()
+    H = _absorbed(sparse.csr_array(problem.inverse[:random, :random]), levels)
     H[np.ix_(rows, rows)] += difference
-    relationship = _inverse_diagonal(H, "the inverse of H")[:animals]
+    own = _inverse_diagonal(H, "the inverse of H")
+    wanted = levels < n if animals is None else np.isin(levels, animals)
+    pev, relationship = np.full((n, q), np.nan), np.full(n, np.nan)
+    pev[levels[wanted]], relationship[levels[wanted]] = of_levels[wanted], own[wanted]
     return Reliabilities(1 - pev / _variances(problem, relationship), pev, relationship)
 
 
@@ -93,31 +99,38 @@ def _inverse_diagonal(matrix: np.ndarray, what: str) -> np.ndarray:
     return factor.diagonal().copy()
 
 
-def _absorbed(problem: Problem) -> np.ndarray:
-    """S of the random levels after the other effects, groups among them, have been absorbed; dense."""
-    equations, matrix = problem.equations, problem.equations.matrix
-    fixed_groups = problem.shares is not None and equations.groups > 0
-    if fixed_groups:
-        others = np.setdiff1d(np.arange(equations.animals), problem.genomic.rows)
-        change = group_deviations(equations, others, group_shares(problem)[others])
-        matrix = sparse.csr_array(change.T @ matrix @ change)
-    p = equations.others
-    left = matrix[p:, p:].toarray()
-    if p:
-        coupling = sparse.csc_array(matrix[:p, p:])
-        solve = _solver(sparse.csc_array(matrix[:p, :p]))
-        for at in range(0, left.shape[1], BLOCK):
-            left[:, at : at + BLOCK] -= coupling.T @ solve(coupling[:, at : at + BLOCK].toarray())
-    if not fixed_groups:
-        return left
-    n = equations.animals * problem.components
+def _coefficients(problem: Problem, levels: np.ndarray) -> np.ndarray:
+    """S of `levels` after all other effects, groups among them, have been absorbed; dense."""
+    equations, matrix, q = problem.equations, problem.equations.matrix, problem.components
+    kept = (equations.others + levels[:, None] * q + np.arange(q)).ravel()
+    if problem.shares is None or not equations.groups:
+        return _absorbed(matrix, kept)
+    others = np.setdiff1d(np.arange(equations.animals), problem.genomic.rows)
+    change = group_deviations(equations, others, group_shares(problem)[others])
+    groups = np.arange(equations.others + equations.animals * q, equations.size)
+    left = _absorbed(sparse.csr_array(change.T @ matrix @ change), np.concatenate([kept, groups]))
+    n = kept.size
     coupling = left[:n, n:]
     # Groups that are confounded, with each other or with fixed effects, leave a singular matrix here.
     return left[:n, :n] - coupling @ pinvh(left[n:, n:], rtol=1e-10) @ coupling.T
 
 
+def _absorbed(matrix: sparse.csr_array, kept: np.ndarray) -> np.ndarray:
+    """M_kk − M_ko M_oo⁻¹ M_ok of a sparse matrix, dense; o are all others."""
+    others = np.setdiff1d(np.arange(len(matrix.indptr) - 1), kept)
+    rows = sparse.csr_array(matrix[kept])
+    left = rows[:, kept].toarray()
+    if others.size:
+        coupling = sparse.csr_array(rows[:, others])
+        transposed = sparse.csc_array(coupling.T)
+        solve = _solver(sparse.csc_array(sparse.csr_array(matrix[others])[:, others]))
+        for at in range(0, left.shape[1], BLOCK):
+            left[:, at : at + BLOCK] -= coupling @ solve(transposed[:, at : at + BLOCK].toarray())
+    return left
+
+
 def _solver(matrix: sparse.csc_array) -> Callable[[np.ndarray], np.ndarray]:
-    """B → M⁻¹B for the effects that are not genetic; BenchError where they are confounded."""
+    """B → M⁻¹B for the effects that are absorbed; BenchError where they are confounded."""
     sentence = "the fixed effects are confounded: take one of them off the model"
     diagonal = matrix.diagonal()
     if not (diagonal > 0).all():
@@ -144,7 +157,7 @@ def group_shares(problem: Problem) -> np.ndarray:
     youngest_first = np.arange(n)[::-1]
     rows = sparse.csr_array(problem.inverse[youngest_first])
     # In this order the incomplete factor of A⁻¹ is the exact one, T'D^-½.
-    inverse = Incomplete(sparse.csr_array(rows[:, youngest_first]), 1e-12, problem.library)
+    inverse = IncompletePCG(sparse.csr_array(rows[:, youngest_first]), np.arange(n), library=problem.library)
     shares = np.empty((n, problem.equations.groups))
     shares[youngest_first] = -inverse.solve(rows[:, n:].toarray())
     return shares
