@@ -453,7 +453,9 @@ def test_the_reference_says_how_well_the_youngest_are_predicted(documents, data)
     doc = documents["reference"]
     found = evaluation_of(data, ["milk"])
     young = (found.born == found.born.max()) & ~np.isin(np.arange(420), found.records.animal)
-    (row,) = [r for r in doc.rows if r["metric"] == "accuracy" and r["phase"] == "young" and r["method"] == "pedigree"]
+    (row,) = [
+        r for r in doc.rows if r["metric"] == "accuracy" and r["phase"] == "young" and r["method"] == "pedigree"
+    ]
     assert row["note"] == f"{young.sum()} animals"
     ebv = pedigree_blup(problem_of(data, ["milk"]).equations)[young, 0]
     assert row["value"] == pytest.approx(np.corrcoef(ebv, found.breeding_values()[young, 0])[0, 1], rel=1e-4)

@@ -145,7 +145,7 @@ def reference_of(case: Case, among: Mapping[str, Case]) -> str:
 def sources(variant: str) -> list[str]:
     """The files a change to which must repeat a solve by `variant`."""
     folder = PACKAGE / "single_step"
-    files = [*folder.glob("*.py"), folder / "variants" / f"{variant}.py", PACKAGE / "solvers" / "pcg.py"]
+    files = [*folder.glob("*.py"), folder / "variants" / f"{variant}.py", *(PACKAGE / "solvers").glob("*.py")]
     return sorted(map(str, files))
 
 
