@@ -224,18 +224,13 @@ def single_step_document(
     kernel: str = "auto",
     warm: bool = False,
 ) -> Document:
-    """A round takes n/1000 ms, or twice that through decompress; the residual falls by 10 in a ninth of the rounds."""
+    """A round takes n/1000 ms, through decompress twice that; the residual falls by 10 in a ninth of the rounds."""
     rounds, multiplies = ROUNDS[variant, preconditioner]
     rounds *= 1 + traits.count("+")
     identity = {"experiment": "single_step", "n": n, "variant": variant, "preconditioner": preconditioner}
-    identity |= {
-        "solver": "warm" if warm else "pcg",
-        "kernel": kernel,
-        "target": "avx512",
-        "dtype": "f8",
-        "threads": 2,
-    }
-    doc = Document(HERD | identity | {"trait": traits} | ({"samples": n} if n < 3000 else {}), PROVENANCE)
+    identity |= {"solver": "warm" if warm else "pcg", "kernel": kernel, "target": "avx512"}
+    identity |= {"dtype": "f8", "threads": 2, "trait": traits}
+    doc = Document(HERD | identity | ({"samples": n} if n < 3000 else {}), PROVENANCE)
     doc.add("setup_time", (n / 1000) ** 3 if variant == "ss_h" else 0.5, "s", phase="setup")
     doc.add("setup_rss", 32.0 * n * n if variant == "ss_h" else 1e7, "B", phase="setup")
     doc.add("bytes_declared", 32.0 * n * n if variant == "ss_h" else 1e7, "B", phase="setup")

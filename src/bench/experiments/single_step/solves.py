@@ -29,7 +29,7 @@ from bench.single_step.variants import Size
 from bench.solvers.operator import Operator
 
 # Largest difference of an exact variant's EBVs from the reference, in genetic standard deviations. At a residual of
-# 1e-11, which views ask for, systems in the H-form are off by up to 1e-6 in populations of 30,000; docs/single-step.md.
+# 1e-11, which views ask for, systems in the H-form are off by up to 1e-6 in populations of 30,000.
 EBV_TOLERANCE = 1e-5
 RULES = {
     "boerner_johnston": PUBLISHED_RULES["Boerner & Johnston 2019"],
