@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from bench.errors import BenchError
-from bench.relationships.numerator import Incomplete
 from bench.single_step.problem import Problem
+from bench.solvers.incomplete import IncompletePCG
 
 RTOL = 1e-8  # of u_n given u_g: far below what a sample's û is solved to
 
@@ -58,12 +58,14 @@ class GeneticSampler:
             raise ValueError(f"A has {numerator.shape[0]} rows, the equations have {self._drawn} levels")
         genotyped = np.zeros(self._drawn, bool)
         genotyped[genomic.rows] = True
-        self._others = np.flatnonzero(~genotyped)[::-1]  # the youngest first: see Incomplete
+        self._others = np.flatnonzero(~genotyped)[::-1]  # the youngest first: see IncompleteCholesky
         rows = sparse.csr_array(problem.inverse[self._others])
         self._ng = sparse.csr_array(rows[:, genomic.rows])
-        self._solver: Incomplete | None = None
+        self._solver: IncompletePCG | None = None
         if self._others.size:
-            self._solver = Incomplete(sparse.csr_array(rows[:, self._others]), RTOL, problem.library)
+            order = np.arange(self._others.size)
+            matrix = sparse.csr_array(rows[:, self._others])
+            self._solver = IncompletePCG(matrix, order, library=problem.library, rtol=RTOL)
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
         """(levels, k), a column from each of k generators, in units of the genetic variance."""
