@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 
 from bench.build import installed
 from bench.errors import BenchError
+from bench.relationships import numerator
 from bench.relationships.numerator import METHODS, GenotypedNumerator, Numerator
 from bench.relationships.pedigree import Pedigree, from_table
 from bench.solvers.incomplete import IncompletePCG
+
+
+@pytest.fixture(autouse=True, params=[1, 2], ids=["walks", "columns"])
+def method_of_inbreeding(request):
+    """Small pedigrees would take one of the two ways only."""
+    numerator._METHOD_OF_INBREEDING = request.param
+    yield
+    numerator._METHOD_OF_INBREEDING = 0
+
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ on this machine")
 
@@ -151,7 +161,7 @@ def test_groups_without_gamma_are_those_of_quaas_and_pollak(seed, n, groups):
 
 
 @cases
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_genotyped_block_with_metafounders(seed, n, groups):
     rng = np.random.default_rng(seed)
     pedigree, gamma = grouped(seed, n, groups)
@@ -165,6 +175,20 @@ def test_the_genotyped_block_with_metafounders(seed, n, groups):
         np.testing.assert_allclose(found.solve(X), expected, atol=1e-8 * np.abs(expected).max())
     unrelated = GenotypedNumerator(pedigree, genotyped, library=library())
     np.testing.assert_allclose(unrelated.matmul(X), tabular(pedigree)[np.ix_(genotyped, genotyped)] @ X, atol=1e-11)
+
+
+def test_the_method_follows_the_count_and_says_why():
+    pedigree = drawn(7, 300)
+    found = GenotypedNumerator(pedigree, np.arange(250, 300), library=library())
+    assert found.method == "cholesky"
+    assert "the sparse Cholesky factor has" in found.reason
+    small = GenotypedNumerator(pedigree, np.arange(250, 300), library=library(), memory=100)
+    assert small.method == "ic0"
+    assert "GB allowed" in small.reason
+    everyone = GenotypedNumerator(pedigree, np.arange(300), library=library())
+    assert everyone.reason == "there is nothing to factor"
+    X = np.ones((300, 1))
+    np.testing.assert_allclose(everyone.matmul(everyone.solve(X)), X, atol=1e-9)
 
 
 def test_the_inverse_is_symmetric_to_the_last_bit_and_in_order():
@@ -195,7 +219,7 @@ def test_a_gamma_that_cannot_be_is_told(gamma, said):
 
 
 @given(st.integers(0, 10**6), st.integers(2, 70), st.sampled_from([1, 2, 3, 7, 13]), st.sampled_from([1, 2]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_genotyped_block_and_its_inverse(seed, n, columns, threads):
     rng = np.random.default_rng(seed)
     pedigree = drawn(seed, n)

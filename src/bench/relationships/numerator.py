@@ -26,11 +26,12 @@ from bench.solvers.incomplete import IncompletePCG
 from bench.solvers.sparse_cholesky import MEMORY, SparseCholesky, choose
 
 SIGNATURES = {
-    "pedigree_inbreeding": (INT, [SIZE, POINTER, POINTER, SIZE, POINTER, INT, POINTER, POINTER]),
+    "pedigree_inbreeding": (INT, [SIZE, POINTER, POINTER, SIZE, POINTER, INT, INT, POINTER, POINTER]),
     "pedigree_multiply": (None, [SIZE, POINTER, POINTER, SIZE, *[POINTER] * 3, SIZE]),
     "pedigree_inverse": (ct.c_int64, [SIZE, POINTER, POINTER, SIZE, POINTER, POINTER, INT, *[POINTER] * 3]),
     "pedigree_descend": (None, [SIZE, POINTER, POINTER, POINTER, POINTER, SIZE]),
 }
+_METHOD_OF_INBREEDING = 0  # the cheaper; 1: by each animal's way up, 2: by the sires' columns, for tests
 METHODS = ("ic0", "cholesky", "dense")
 
 
@@ -46,8 +47,8 @@ class Numerator:
     library: the compiled _pedigree/pedigree.cc (`bench.build.installed("pedigree")`).
     gamma: (G, G) relationships Γ of the pedigree's groups, which are then metafounders: this is A^Γ of the n animals
     and, after them, the G metafounders. Without gamma, A of the animals, whatever their groups.
-    shape: of the products. inbreeding: (n,) F, by the way up through every animal's ancestors (Meuwissen & Luo 1992);
-    mendelian: (n,) d.
+    shape: of the products. inbreeding: (n,) F, by the way up through every animal's ancestors (Meuwissen & Luo 1992)
+    or, where these are many, by the sires' columns of A; mendelian: (n,) d.
     """
 
     def __init__(self, pedigree: Pedigree, *, library: Path, gamma: np.ndarray | None = None, threads: int = 1):
@@ -59,7 +60,7 @@ class Numerator:
         self._sire, self._dam = related.parent_rows()
         self._groups = len(related.groups), None if self.gamma is None else self.gamma.ctypes.data
         self.inbreeding, self.mendelian = np.zeros(n), np.ones(n)
-        sizes = (n, self._sire.ctypes.data, self._dam.ctypes.data, *self._groups, threads)
+        sizes = (n, self._sire.ctypes.data, self._dam.ctypes.data, *self._groups, threads, _METHOD_OF_INBREEDING)
         if self._library.pedigree_inbreeding(*sizes, self.inbreeding.ctypes.data, self.mendelian.ctypes.data):
             raise MemoryError("no memory for the inbreeding of the pedigree")
 

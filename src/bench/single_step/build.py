@@ -48,7 +48,7 @@ def build_problem(
     step = step or (lambda _, call: call())
     inverse = step("inverse", lambda: Numerator(pedigree, library=library, threads=threads).inverse())
     equations = step("equations", lambda: design.assemble(inverse, variances))
-    relationships: Relationships = step(
+    relationships = step(
         "relationships", lambda: GenotypedNumerator(pedigree, genotyped, library=library, threads=threads)
     )
     prior = step("tuning", lambda: blend(genotypes, coding, relationships, w=polygenic, tuning=tuning))

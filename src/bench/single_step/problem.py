@@ -201,6 +201,7 @@ def single_step_problem(
         return Problem(equations, genomic, inverse, library)
     change = group_deviations(equations, genomic.rows, shares)
     matrix = sparse.csr_array(change.T @ equations.matrix @ change)
+    matrix = sparse.csr_array((matrix + matrix.T) / 2)  # sums that cancel do so in one triangle alone
     changed = replace(equations, matrix=matrix, rhs=change.T @ equations.rhs)
     return Problem(changed, genomic, inverse, library, shares)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,15 +84,16 @@ class SparseCholesky:
     """
 
     def __init__(self, matrix: sparse.csr_array):
-        self._cholmod, self.shape = _cvxopt("cholmod"), matrix.shape
+        rows = len(matrix.indptr) - 1
+        self._cholmod, self.shape = _cvxopt("cholmod"), (rows, rows)
         lower = _lower(matrix)
         try:
             self._factor = self._cholmod.symbolic(lower, uplo="L")
             self._cholmod.numeric(lower, self._factor)
         except ArithmeticError as error:
             raise BenchError(
-                f"sparse Cholesky: no positive pivot in row {error} of {matrix.shape[0]} in the order of "
-                "elimination; the matrix is singular or indefinite"
+                f"sparse Cholesky: no positive pivot in row {error} of {rows} in the order of elimination; "
+                "the matrix is singular or indefinite"
             ) from None
 
     def solve(self, B: np.ndarray) -> np.ndarray:
@@ -106,14 +108,12 @@ class SparseCholesky:
 def _lower(matrix: sparse.csr_array) -> Any:
     """The lower triangle as cvxopt's sparse matrix, by way of arrays."""
     base = _cvxopt("base")
-    lower = sparse.tril(matrix, format="coo")
+    lower, rows = sparse.tril(matrix, format="coo"), len(matrix.indptr) - 1
     row, column = (base.matrix(np.ascontiguousarray(part, np.int64)) for part in lower.coords)
-    return base.spmatrix(base.matrix(np.ascontiguousarray(lower.data, float)), row, column, matrix.shape)
+    return base.spmatrix(base.matrix(np.ascontiguousarray(lower.data, float)), row, column, (rows, rows))
 
 
 def _cvxopt(module: str) -> Any:
-    from importlib import import_module
-
     try:
         return import_module(f"cvxopt.{module}")
     except ImportError:
