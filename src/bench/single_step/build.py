@@ -15,7 +15,7 @@ from bench.relationships.genomic import Coding, dense_grm
 from bench.relationships.numerator import GenotypedNumerator, Numerator
 from bench.relationships.pedigree import Pedigree
 from bench.relationships.tuning import Tuning, blend
-from bench.single_step.problem import Genomic, Problem, Relationships, single_step_problem
+from bench.single_step.problem import Genomic, Problem, single_step_problem
 from bench.solvers.operator import Operator
 
 T = TypeVar("T")
