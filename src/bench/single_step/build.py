@@ -16,7 +16,7 @@ from bench.relationships.genomic import Coding, dense_grm
 from bench.relationships.numerator import GenotypedNumerator, Numerator
 from bench.relationships.pedigree import Pedigree
 from bench.relationships.tuning import Tuning, blend
-from bench.single_step.problem import Genomic, Problem, Relationships, single_step_problem
+from bench.single_step.problem import Genomic, Problem, single_step_problem
 from bench.solvers.operator import Operator
 
 T = TypeVar("T")
@@ -53,8 +53,9 @@ def build_problem(
     step = step or (lambda _, call: call())
     if inverse is None:
         numerator = step("inbreeding", lambda: Numerator(pedigree, library=library, gamma=gamma, threads=threads))
-        inverse = step("inverse", numerator.inverse)
-    made = inverse
+        made = step("inverse", numerator.inverse)
+    else:
+        made = inverse
     equations = step("equations", lambda: design.assemble(made, variances))
     relationships = step(
         "relationships",
