@@ -6,6 +6,7 @@ count_A1=False): code 0 → dosage 0, 2 → 1, 3 → 2, and 1 is a missing call.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,12 @@ class PackedGenotypes:
     @property
     def n_snps(self) -> int:
         return self.codes.shape[0]
+
+    def forget(self) -> None:
+        """Give back the memory that a mapped .bed has taken as it was read; it is read again where it is needed."""
+        mapped = getattr(self.codes, "_mmap", None)
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def contiguous_rows(self) -> np.ndarray:
         """`codes` as compiled code reads them, row after row, byte after byte: a copy only if they are not so."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from scipy import sparse
 
 from bench.genotypes.packed import PackedGenotypes
 from bench.models.design import Design
@@ -33,6 +34,8 @@ def build_problem(
     *,
     library: Path,
     gram_library: Path | None = None,
+    inverse: sparse.csr_array | None = None,
+    gamma: np.ndarray | None = None,
     polygenic: float = 0.05,
     tuning: Tuning = "none",
     threads: int = 1,
@@ -42,14 +45,21 @@ def build_problem(
 
     design: of the records, on the rows of `pedigree`. genotypes, markers: of the animals `genotyped`, (g,) rows of
     the pedigree, in the same order; markers is their M (g, m), centred and scaled by `coding`. library: the compiled
-    pedigree; gram_library: the compiled gram, for the variants that need M M' as an array. polygenic: w.
+    pedigree; gram_library: the compiled gram, for the variants that need M M' as an array. inverse: A⁻¹ as the model
+    has it (`models.load.inverse`), by default that of the pedigree; gamma: Γ where its groups are metafounders.
+    polygenic: w.
     step(what, call): returns call(), by default no more than that; a caller may time it or tell about it.
     """
     step = step or (lambda _, call: call())
-    inverse = step("inverse", lambda: Numerator(pedigree, library=library, threads=threads).inverse())
-    equations = step("equations", lambda: design.assemble(inverse, variances))
+    if inverse is None:
+        numerator = step("inbreeding", lambda: Numerator(pedigree, library=library, gamma=gamma, threads=threads))
+        made = step("inverse", numerator.inverse)
+    else:
+        made = inverse
+    equations = step("equations", lambda: design.assemble(made, variances))
     relationships = step(
-        "relationships", lambda: GenotypedNumerator(pedigree, genotyped, library=library, threads=threads)
+        "relationships",
+        lambda: GenotypedNumerator(pedigree, genotyped, library=library, gamma=gamma, threads=threads),
     )
     prior = step("tuning", lambda: blend(genotypes, coding, relationships, w=polygenic, tuning=tuning))
     genomic = Genomic(
@@ -61,7 +71,9 @@ def build_problem(
         prior.constant,
         gram=lambda: _gram(genotypes, coding, gram_library, threads),
     )
-    return single_step_problem(equations, genomic, inverse, library=library)
+    groups = pedigree.groups and gamma is None
+    shares = pedigree.group_shares()[genotyped] if groups else None
+    return single_step_problem(equations, genomic, made, library=library, shares=shares)
 
 
 def _gram(genotypes: PackedGenotypes, coding: Coding, library: Path | None, threads: int) -> np.ndarray:

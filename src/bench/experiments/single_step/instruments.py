@@ -7,6 +7,7 @@ triangular solves of prior_pcg, divisions of a diagonal), `rest` (the vectors of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,6 +88,9 @@ class _Relationships:
     def matmul(self, X: np.ndarray) -> np.ndarray:
         with self._watch.part("A"):
             return self._of.matmul(X)
+
+    def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        return self._of.draw(rngs)
 
     def solve(self, X: np.ndarray) -> np.ndarray:
         with self._watch.part("A_inverse"):

@@ -24,7 +24,7 @@ from bench.single_step.solve import prepare, solve
 from bench.solvers.direct import Cholesky
 
 DENSE = 6000  # unknowns up to which the equations are solved by a dense factor: 0.3 GB, and seconds
-PLAIN = 2e7  # genotypes up to which they are multiplied by numpy, apart from every kernel
+PLAIN = 5e6  # genotypes up to which they are multiplied by numpy, apart from every kernel
 TIGHT = 1e-13  # of ‖r‖/‖b‖; what PCG attains in float64 may lie above, and is a row
 
 

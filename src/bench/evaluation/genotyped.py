@@ -1,0 +1,105 @@
+"""The genotypes of a model file: checked, coded, and ready to be multiplied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.build import installed
+from bench.errors import BenchError
+from bench.genotypes.alleles import read_frequencies
+from bench.genotypes.bim_fam import read_bim
+from bench.genotypes.checks import check_genotypes, parent_pairs
+from bench.matrix import GenotypeMatrix
+from bench.models.model_file import GenotypeFiles, Model
+from bench.relationships.codings import snp_coding
+from bench.relationships.genomic import Centred, Coding
+from bench.relationships.missing import missing_calls
+from bench.relationships.pedigree import Pedigree
+
+# Calls up to which genotypes are checked against each other and the pedigree while they are evaluated: 10 s.
+CHECKED = 10**9
+
+
+@dataclass(frozen=True)
+class Genotyped:
+    """ids, rows: (g,) of the genotyped, in the order of the .fam file, and where they stand in the pedigree."""
+
+    ids: np.ndarray
+    rows: np.ndarray
+    prefix: str
+    matrix: GenotypeMatrix
+    coding: Coding
+    markers: Centred
+
+
+def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None]) -> Genotyped:
+    """BenchError: files that do not fit each other, animals that are not in the pedigree, too little memory."""
+    files = model.genotypes
+    assert files is not None
+    prefix = str(files.plink)
+    matrix = GenotypeMatrix.from_bed(prefix, threads=threads)
+    ids = matrix.individuals
+    assert ids is not None
+    rows = pedigree.rows(list(ids), of=f"{prefix}.fam")
+    if np.unique(rows).size < rows.size:
+        raise BenchError(f"{prefix}.fam: an animal stands there twice; keep one of its genotypes")
+    _report(matrix, pedigree, ids, rows, say)
+    coding = _coding(files, matrix, metafounders=model.pedigree.metafounders is not None)
+    left_out = int((coding.scale == 0).sum())
+    if left_out:
+        say(f"{left_out} of {coding.scale.size} SNPs are left out: the rarer allele's frequency is below the limit")
+    missing = missing_calls(matrix.packed, threads=threads, library=installed("missing").library)
+    matrix.packed.forget()
+    return Genotyped(ids, rows, prefix, matrix, coding, Centred(matrix.products, coding, missing))
+
+
+def _report(
+    matrix: GenotypeMatrix, pedigree: Pedigree, ids: np.ndarray, rows: np.ndarray, say: Callable[[str], None]
+) -> None:
+    """Say what is wrong with the genotypes; nothing is left out for it."""
+    if matrix.shape[0] * matrix.shape[1] > CHECKED:
+        say("the genotypes were not checked, which takes a while at this size: `bench check` does")
+        return
+    pairs = parent_pairs(pedigree.sire, pedigree.dam, rows)
+    snps = matrix.snps
+    assert snps is not None
+    report = check_genotypes(matrix.packed, individuals=ids, snps=snps, pairs=pairs)
+    for kind, found in report.problems().groupby("kind", sort=False):
+        if kind != "monomorphic":
+            first = found.iloc[0]
+            other = f" and {first['other']}" if first["other"] else ""
+            say(
+                f"warning: genotypes: {len(found)} × {kind}, such as {first['item']}{other}; `bench check` lists them"
+            )
+
+
+def _coding(files: GenotypeFiles, matrix: GenotypeMatrix, *, metafounders: bool) -> Coding:
+    bim = read_bim(Path(f"{files.plink}.bim"))
+    return snp_coding(
+        matrix.packed,
+        "metafounder" if metafounders else "vanraden1",
+        min_maf=files.min_maf,
+        frequencies=None if files.frequencies is None else read_frequencies(files.frequencies, bim),
+        weights=None if files.weights is None else _weights(files.weights, bim["snp"].to_numpy()),
+    )
+
+
+def _weights(path: Path, snps: np.ndarray) -> np.ndarray:
+    """(m,) from a table of snp and weight, in any order."""
+    try:
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(
+            f"{path}: cannot be read ({error}); a line per SNP with its id and weight was needed"
+        ) from None
+    known = {row[0]: row[1] for row in rows if len(row) == 2}
+    if absent := [snp for snp in snps if snp not in known]:
+        raise BenchError(f"{path}: {len(absent)} of {len(snps)} SNPs have no weight, such as {absent[0]!r}")
+    try:
+        return np.array([float(known[snp]) for snp in snps])
+    except ValueError as error:
+        raise BenchError(f"{path}: a weight is no number ({error})") from None

@@ -1,0 +1,86 @@
+"""What a long evaluation says while it runs: lines on the terminal and in its log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from bench.measure import CLOCK, Clock, peak_rss
+
+EVERY = 2.0  # seconds between two lines of an iteration
+
+
+class Journal:
+    """Lines with the time since the start, on `terminal` and in the file `path`, which is there from the first on."""
+
+    def __init__(self, path: Path, *, clock: Clock = CLOCK, terminal: TextIO | None = None):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", encoding="utf-8", buffering=1)
+        self._clock, self._terminal = clock, terminal or sys.stderr
+        self._start = clock.wall()
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def elapsed(self) -> float:
+        return self._clock.wall() - self._start
+
+    def say(self, text: str) -> None:
+        line = f"[{minutes(self.elapsed)}] {text}"
+        print(line, file=self._terminal, flush=True)
+        print(line, file=self._file)
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """Time a stretch of the work; said when it is done, with the memory's peak."""
+        before = self.elapsed
+        yield
+        took = self.seconds[what] = self.elapsed - before
+        self.say(f"{what}: {took:.1f} s, peak {peak_rss() / 1e9:.2f} GB")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Iterations:
+    """Lines such as "step 40: residual 3.1e-06, 0.4 s a step, about 0:25 left", not more than one in EVERY seconds.
+
+    The time left is from the rate at which the residual has fallen since it was halved last time but `WINDOW` steps.
+    """
+
+    WINDOW = 20
+
+    def __init__(self, journal: Journal, target: float):
+        self._journal, self._target = journal, target
+        self._start = self._said = journal.elapsed
+        self.history: list[tuple[int, float, float]] = []  # step, ‖r‖/‖b‖, seconds
+
+    def __call__(self, step: int, residual: float) -> None:
+        now = self._journal.elapsed
+        self.history.append((step, residual, now - self._start))
+        if step and now - self._said >= EVERY:
+            self._said = now
+            pace = (now - self._start) / step
+            left = self._left(residual)
+            more = "" if left is None else f", about {minutes(left * pace)} left"
+            self._journal.say(f"step {step}: residual {residual:.1e}, {pace:.2f} s a step{more}")
+
+    def _left(self, residual: float) -> float | None:
+        """Steps to the target if the residual goes on falling as in the last steps."""
+        step, before, _ = self.history[max(0, len(self.history) - 1 - self.WINDOW)]
+        rate = np.log(before / residual) / max(1, self.history[-1][0] - step) if residual > 0 else 0
+        return float(np.log(residual / self._target) / rate) if rate > 0 else None
+
+
+def minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,160 @@
+"""Where a solve can start: a checkpoint of the same evaluation, or the solution of an earlier one."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.evaluation.genotyped import Genotyped
+from bench.evaluation.journal import Journal
+from bench.models.design import Design
+from bench.record import atomic_path
+from bench.relationships.pedigree import Pedigree
+from bench.single_step.problem import Problem
+from bench.single_step.solve import Estimates, genomic_weights
+from bench.single_step.system import System
+from bench.single_step.warm import start_from
+
+EVERY = 60.0  # seconds between two checkpoints
+FILE = "state.npz"
+
+
+class Checkpoint:
+    """The solver's state in a file, at most once in EVERY seconds. fingerprint: what it belongs to."""
+
+    def __init__(self, path: Path, fingerprint: str, journal: Journal):
+        self.path, self._fingerprint, self._journal = path, fingerprint, journal
+        self._written = journal.elapsed
+
+    def offer(self, state: np.ndarray) -> None:
+        """Write the state (columns,) if the last one is old enough."""
+        if self._journal.elapsed - self._written >= EVERY:
+            self.write(state)
+
+    def write(self, state: np.ndarray) -> None:
+        with atomic_path(self.path) as tmp, tmp.open("wb") as file:
+            np.savez(file, state=state, fingerprint=self._fingerprint)
+        self._written = self._journal.elapsed
+
+    def read(self) -> np.ndarray:
+        """The state; BenchError if there is none, or it is of another evaluation."""
+        found = _npz(self.path, ("state", "fingerprint"), "a checkpoint; solve without --resume")
+        if str(found["fingerprint"]) != self._fingerprint:
+            raise BenchError(
+                f"{self.path} is of another model, other data or another variant; solve without --resume, or start "
+                "from a finished evaluation with --start"
+            )
+        return found["state"]
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class State:
+    """A solution by names, so that another evaluation with other animals can start from it.
+
+    labels: (others,) text of each effect that is not genetic; others: their solutions. animals: (levels,) ids;
+    genetic: (levels, q). genotyped: (g,) ids; carried: (g, q) of (Gw⁻¹ ⊗ G₀⁻¹)u_g. snps: (m,) ids; markers: (m, q).
+    components: (q,).
+    """
+
+    components: np.ndarray
+    labels: np.ndarray
+    others: np.ndarray
+    animals: np.ndarray
+    genetic: np.ndarray
+    genotyped: np.ndarray
+    carried: np.ndarray
+    snps: np.ndarray
+    markers: np.ndarray
+
+    @classmethod
+    def of(
+        cls, design: Design, pedigree: Pedigree, genotyped: Genotyped, problem: Problem, estimates: Estimates
+    ) -> State:
+        equations = problem.equations
+        snps = genotyped.matrix.snps
+        assert snps is not None
+        return cls(
+            _text(equations.components),
+            _labels(design),
+            estimates.effects[: equations.others],
+            _text((*pedigree.ids, *pedigree.groups)),
+            equations.genetic(estimates.effects),
+            _text(genotyped.ids),
+            _carried(problem, estimates),
+            _text(snps),
+            estimates.marker_effects,
+        )
+
+    def write(self, folder: Path) -> None:
+        with atomic_path(folder / FILE) as tmp, tmp.open("wb") as file:
+            np.savez(file, **self.__dict__)
+
+    @classmethod
+    def read(cls, folder: Path) -> State:
+        """Of an earlier evaluation's folder; BenchError if it has none."""
+        names = tuple(cls.__dataclass_fields__)
+        return cls(**_npz(folder / FILE, names, "the state of a single-step evaluation, which --start needs"))
+
+    def start(
+        self, system: System, design: Design, pedigree: Pedigree, genotyped: Genotyped
+    ) -> tuple[np.ndarray, int]:
+        """(columns,) a start for `system`, 0 for what is new, and how many animals of the pedigree are not."""
+        equations = system.problem.equations
+        if tuple(self.components) != equations.components:
+            raise BenchError(
+                f"--start: that evaluation is of {', '.join(self.components)}, this one of "
+                f"{', '.join(equations.components)}"
+            )
+        effects = np.zeros(equations.size)
+        effects[: equations.others] = _matched(self.labels, self.others[:, None], _labels(design))[0][:, 0]
+        ids = _text((*pedigree.ids, *pedigree.groups))
+        genetic, known = _matched(self.animals, self.genetic, ids)
+        equations.genetic(effects)[:] = genetic
+        effects = system.problem.deviations(effects)
+        carried, _ = _matched(self.genotyped, self.carried, _text(genotyped.ids))
+        snps = genotyped.matrix.snps
+        assert snps is not None
+        markers, _ = _matched(self.snps, self.markers, _text(snps))
+        return start_from(system, effects, markers, carried), known
+
+
+def _carried(problem: Problem, estimates: Estimates) -> np.ndarray:
+    """(Gw⁻¹ ⊗ G₀⁻¹)û_g, 0 where it is not known."""
+    weights = genomic_weights(problem, estimates)
+    if weights is None:
+        return np.zeros((len(problem.genomic.rows), problem.components))
+    return problem.scaled(weights, problem.precision)
+
+
+def _labels(design: Design) -> np.ndarray:
+    """One text for each effect that is not genetic."""
+    labels = design.labels()
+    return _text(labels["effect"] + "\t" + labels["level"].astype(str) + "\t" + labels["trait"])
+
+
+def _text(values: object) -> np.ndarray:
+    return np.array(list(values), dtype=np.str_)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def _matched(names: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, int]:
+    """The values of `wanted`, 0 where they are not among `names`, and how many are."""
+    place = pd.Index(names).get_indexer(pd.Index(wanted))
+    out = np.zeros((len(wanted), values.shape[1]))
+    out[place >= 0] = values[place[place >= 0]]
+    return out, int((place >= 0).sum())
+
+
+def _npz(path: Path, names: tuple[str, ...], what: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as found:
+            return {name: found[name] for name in names}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise BenchError(f"{path}: there is not {what} ({error})") from None
