@@ -391,6 +391,22 @@ def claims(options: argparse.Namespace) -> int:
     return verdict.status(findings)
 
 
+def solve(options: argparse.Namespace) -> int:
+    """Solve the mixed model of a model file, single-step where it names genotypes, and write solutions.parquet
+    (animal, trait, ebv, reliability), the other effects, SNP effects, the convergence and a log. Status 1: the solver
+    did not reach the tolerance; the solutions are those of its last step, and --resume goes on."""
+    from bench.evaluation.solve import Settings, evaluate
+
+    settings = Settings(
+        threads=options.threads,
+        start=options.start,
+        resume=options.resume,
+        max_steps=options.max_steps,
+        blupf90=options.blupf90,
+    )
+    return 0 if evaluate(options.model, options.out, settings) else 1
+
+
 def summary(options: argparse.Namespace) -> None:
     """Print the comparison table for the terminal."""
     from bench import collect as collecting
@@ -433,6 +449,7 @@ VERBS = {
     "figure": figure,
     "compare": compare,
     "claims": claims,
+    "solve": solve,
     "summary": summary,
     "agreement": agreement,
 }

@@ -165,6 +165,15 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--missing", action="store_true", help="print the configurations that have to be run first")
     at.add_argument("--fill", action="store_true", help="write docs/measured.yaml, README and docs from it")
 
+    at = verb("solve", "evaluate a model file: breeding values, SNP effects, reliabilities")
+    at.add_argument("model", type=Path, help="model file (docs/models.md)")
+    path(at, "--out", help="folder to write to")
+    at.add_argument("--threads", type=int, default=None, help="threads (default: all cores)")
+    path(at, "--start", default=None, help="folder of an earlier evaluation, whose solution to start from")
+    at.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run in --out")
+    at.add_argument("--max-steps", type=int, default=10_000, help="of PCG (default: 10000)")
+    at.add_argument("--blupf90", action="store_true", help="write BLUPF90's `solutions` as well")
+
     at = verb("summary", "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
 

@@ -44,7 +44,7 @@ def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Calla
     matrix = GenotypeMatrix.from_bed(prefix, threads=threads)
     ids = matrix.individuals
     assert ids is not None
-    rows = pedigree.rows(ids, of=f"{prefix}.fam")
+    rows = pedigree.rows(list(ids), of=f"{prefix}.fam")
     if np.unique(rows).size < rows.size:
         raise BenchError(f"{prefix}.fam: an animal stands there twice; keep one of its genotypes")
     _report(matrix, pedigree, ids, rows, say)
@@ -72,7 +72,9 @@ def _report(
         if kind != "monomorphic":
             first = found.iloc[0]
             other = f" and {first['other']}" if first["other"] else ""
-            say(f"warning: genotypes: {len(found)} × {kind}, such as {first['item']}{other}; `bench check` lists them")
+            say(
+                f"warning: genotypes: {len(found)} × {kind}, such as {first['item']}{other}; `bench check` lists them"
+            )
 
 
 def _coding(files: GenotypeFiles, matrix: GenotypeMatrix, *, metafounders: bool) -> Coding:
@@ -91,7 +93,9 @@ def _weights(path: Path, snps: np.ndarray) -> np.ndarray:
     try:
         rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read ({error}); a line per SNP with its id and weight was needed") from None
+        raise BenchError(
+            f"{path}: cannot be read ({error}); a line per SNP with its id and weight was needed"
+        ) from None
     known = {row[0]: row[1] for row in rows if len(row) == 2}
     if absent := [snp for snp in snps if snp not in known]:
         raise BenchError(f"{path}: {len(absent)} of {len(snps)} SNPs have no weight, such as {absent[0]!r}")

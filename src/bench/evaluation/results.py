@@ -20,7 +20,7 @@ from bench.record import atomic_path, write_json
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.problem import Problem
 from bench.single_step.reliability import Reliabilities
-from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared
+from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, genomic_weights
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -61,13 +61,17 @@ def write_effects(out: Path, design: Design, effects: np.ndarray) -> None:
     write_table(out / "effects", design.labels().assign(solution=effects[: design.others]))
 
 
-def write_snp_effects(out: Path, design: Design, genotyped: Genotyped, problem: Problem, found: Estimates) -> None:
+def write_snp_effects(out: Path, genotyped: Genotyped, problem: Problem, found: Estimates) -> None:
     """snp_effects.parquet, which `bench predict` takes: trait, snp, allele, frequency, effect, constant.
 
     The constant is what tuning adds to all breeding values of genotyped animals, τ 1'Gw⁻¹û_g.
     """
-    weights = problem.scaled(found.carried, problem.equations.genetic_covariance)  # Gw⁻¹û_g
-    constant = problem.genomic.constant * weights.sum(axis=0)
+    genomic, weights = problem.genomic, genomic_weights(problem, found)
+    if weights is None:  # without a polygenic share û_g = Mĝ + the constant
+        rest = problem.take(problem.deviations(found.effects)[:, None]) - genomic.markers.matmul(found.marker_effects)
+        constant = rest.mean(axis=0) if genomic.constant else np.zeros(problem.components)
+    else:
+        constant = genomic.constant * weights.sum(axis=0)
     bim = read_bim(Path(f"{genotyped.prefix}.bim"))
     effects = SnpEffects.of(
         genotyped.coding, found.marker_effects, bim, problem.equations.components, constants=constant
@@ -108,10 +112,10 @@ def write_summary(out: Path, model: Model, prepared: Prepared, found: Estimates,
 def write_blupf90(
     out: Path, design: Design, pedigree: Pedigree, components: tuple[str, ...], effects: np.ndarray, ebv: np.ndarray
 ) -> None:
-    """`solutions` in BLUPF90's format, with `solutions.levels` for what its numbers stand for.
+    """`solutions` in BLUPF90's format, with `solutions_levels` for what its numbers stand for.
 
-    Effects are numbered as in the table of levels: the fixed and independent random ones, then the animals. Traits and
-    levels count from 1.
+    Effects are numbered as in the table of levels: the fixed and independent random ones, then the animals. Traits
+    and levels count from 1.
     """
     labels = design.labels()
     traits = {name: number for number, name in enumerate(design.records.traits, start=1)}
@@ -144,4 +148,4 @@ def write_blupf90(
     ]
     table = pd.concat([others, *parts], ignore_index=True)
     blupf90.write_solutions(out / "solutions", table[["trait", "effect", "level", "solution"]])
-    write_table(out / "solutions.levels", table[["effect", "name", "level", "id"]].drop_duplicates())
+    write_table(out / "solutions_levels", table[["effect", "name", "level", "id"]].drop_duplicates())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from bench.models.load import gamma, inverse, load
 from bench.models.model_file import Model
 from bench.provenance import set_threads
 from bench.relationships.genomic import grm_diagonal
+from bench.relationships.numerator import Numerator
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.build import build_problem
 from bench.single_step.model_data import DesignData
@@ -34,7 +37,7 @@ from bench.single_step.solve import Estimates, Prepared, prepare, solve
 @dataclass(frozen=True)
 class Settings:
     """threads: None for all cores. start: folder of an earlier evaluation. resume: go on from the checkpoint of an
-    interrupted one. max_steps: of PCG. memory: bytes, None for what is free. blupf90: write its `solutions` as well."""
+    interrupted one. max_steps: of PCG. memory: bytes, None for what is free. blupf90: write its `solutions` too."""
 
     threads: int | None = None
     start: Path | None = None
@@ -77,7 +80,9 @@ def _read(path: Path, threads: int, library: Path, journal: Journal) -> _Inputs:
     with journal.step("read records and pedigree"):
         model, pedigree, records, design = load(path)
     values = int(records.observed.sum())
-    journal.say(f"{len(pedigree)} animals, {len(records)} records with {values} values, {design.others} other effects")
+    journal.say(
+        f"{len(pedigree)} animals, {len(records)} records with {values} values, {design.others} other effects"
+    )
     for note in design.notes:
         journal.say(note)
     if model.genotypes is None:
@@ -94,9 +99,9 @@ def _single_step(
 ) -> bool:
     model = inputs.model
     problem = _problem(inputs, genotyped, journal)
+    memory = settings.memory or memory_available()
     wanted = model.single_step
     with journal.step("set-up of the solver"):
-        memory = settings.memory or memory_available()
         prepared = prepare(wanted.variant, problem, memory=memory, preconditioner=wanted.preconditioner)
     names = f"{prepared.variant.title}, preconditioner {prepared.preconditioner_name}"
     journal.say(f"{names}: {prepared.system.shape[0]} equations, to ‖r‖/‖b‖ = {wanted.tolerance:g}")
@@ -109,7 +114,7 @@ def _single_step(
             rtol=wanted.tolerance,
             max_steps=settings.max_steps,
             start=start,
-            observe=lambda step, _, residual: iterations(step, residual),
+            progress=iterations,
             checkpoint=checkpoint.offer,
         )
     reliabilities = _reliabilities(inputs, genotyped, problem, journal, memory)
@@ -125,11 +130,12 @@ def _single_step(
 def _problem(inputs: _Inputs, genotyped: Genotyped, journal: Journal) -> Problem:
     model = inputs.model
 
-    def step(what, call):
+    def step(what: str, call: Callable[[], Any]) -> Any:
         with journal.step(what):
             return call()
 
-    related = step("inverse of A", lambda: inverse(model, inputs.pedigree, library=inputs.library, threads=inputs.threads))
+    with journal.step("inverse of A"):
+        related = inverse(model, inputs.pedigree, library=inputs.library, threads=inputs.threads)
     problem = build_problem(
         inputs.design,
         inputs.pedigree,
@@ -185,7 +191,9 @@ def _reliabilities(
     with journal.step(f"{kind} reliabilities"):
         if kind == "exact":
             return exact(problem, memory=memory)
-        numerator = _whole_numerator(inputs)
+        numerator = Numerator(
+            inputs.pedigree, library=inputs.library, gamma=gamma(inputs.model), threads=inputs.threads
+        )
         data = DesignData(inputs.design, inputs.model.covariances, problem.equations.groups)
         diagonal = grm_diagonal(genotyped.matrix.packed, genotyped.coding) * genotyped.coding.divisor
         return sampled(
@@ -196,12 +204,6 @@ def _reliabilities(
             gram_diagonal=diagonal,
             progress=lambda done, samples: journal.say(f"reliabilities: {done} of {samples} samples"),
         )
-
-
-def _whole_numerator(inputs: _Inputs):
-    from bench.relationships.numerator import Numerator
-
-    return Numerator(inputs.pedigree, library=inputs.library, gamma=gamma(inputs.model), threads=inputs.threads)
 
 
 def _write(
@@ -220,7 +222,7 @@ def _write(
         ebv = equations.genetic(estimates.effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, reliabilities)
         results.write_effects(out, inputs.design, estimates.effects)
-        results.write_snp_effects(out, inputs.design, genotyped, problem, estimates)
+        results.write_snp_effects(out, genotyped, problem, estimates)
         results.write_convergence(out, iterations.history, estimates.solution.preconditioned_norms[:, 0])
         State.of(inputs.design, inputs.pedigree, genotyped, problem, estimates).write(out)
         results.write_summary(out, inputs.model, prepared, estimates, journal)
@@ -261,8 +263,8 @@ def _conclude(converged: bool, residual: float, steps: int, out: Path, journal: 
         journal.say(f"solved in {steps} steps, ‖r‖/‖b‖ = {residual:.1e}; {out}/solutions.parquet")
     else:
         journal.say(
-            f"NOT CONVERGED: after {steps} steps ‖r‖/‖b‖ is {residual:.1e}; the solutions are those of the last step. "
-            "Go on with --resume and more --max-steps, and look at the variances and the genotypes' checks"
+            f"NOT CONVERGED: after {steps} steps ‖r‖/‖b‖ is {residual:.1e}; the solutions are those of the last "
+            "step. Go on with --resume and more --max-steps, and look at the variances and the genotypes' checks"
         )
     return converged
 

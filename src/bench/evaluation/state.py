@@ -16,7 +16,7 @@ from bench.models.design import Design
 from bench.record import atomic_path
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.problem import Problem
-from bench.single_step.solve import Estimates
+from bench.single_step.solve import Estimates, genomic_weights
 from bench.single_step.system import System
 from bench.single_step.warm import start_from
 
@@ -88,7 +88,7 @@ class State:
             _text((*pedigree.ids, *pedigree.groups)),
             equations.genetic(estimates.effects),
             _text(genotyped.ids),
-            estimates.carried,
+            _carried(problem, estimates),
             _text(snps),
             estimates.marker_effects,
         )
@@ -124,6 +124,14 @@ class State:
         assert snps is not None
         markers, _ = _matched(self.snps, self.markers, _text(snps))
         return start_from(system, effects, markers, carried), known
+
+
+def _carried(problem: Problem, estimates: Estimates) -> np.ndarray:
+    """(Gw⁻¹ ⊗ G₀⁻¹)û_g, 0 where it is not known."""
+    weights = genomic_weights(problem, estimates)
+    if weights is None:
+        return np.zeros((len(problem.genomic.rows), problem.components))
+    return problem.scaled(weights, problem.precision)
 
 
 def _labels(design: Design) -> np.ndarray:

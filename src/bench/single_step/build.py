@@ -53,8 +53,9 @@ def build_problem(
     step = step or (lambda _, call: call())
     if inverse is None:
         numerator = step("inbreeding", lambda: Numerator(pedigree, library=library, gamma=gamma, threads=threads))
-        inverse = step("inverse", numerator.inverse)
-    made = inverse
+        made = step("inverse", numerator.inverse)
+    else:
+        made = inverse
     equations = step("equations", lambda: design.assemble(made, variances))
     relationships = step(
         "relationships",

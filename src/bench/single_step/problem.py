@@ -179,6 +179,15 @@ class Problem:
         they were."""
         return v if self.change is None else self.change @ v
 
+    def deviations(self, v: np.ndarray) -> np.ndarray:
+        """(size,) these unknowns from solutions of the equations as they were."""
+        if self.shares is None:
+            return v
+        out = v.copy()
+        effects = self.equations.genetic(out)
+        effects[self.genomic.rows] -= self.shares @ effects[self.equations.animals :]
+        return out
+
     def right_hand_sides(self, B: np.ndarray) -> np.ndarray:
         """Other right-hand sides (size, k) of the equations as they were, for these unknowns."""
         return B if self.change is None else self.change.T @ B

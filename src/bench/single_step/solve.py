@@ -50,6 +50,26 @@ class Estimates:
         return int(reached[0]) if reached.size else None
 
 
+def genomic_weights(problem: Problem, found: Estimates) -> np.ndarray | None:
+    """Gw⁻¹û_g, (g, q), from any variant's estimates; None where the polygenic share is 0 and none has it.
+
+    û_g = Mĝ + 1τ1'w + λA_gg w with ĝ = νM'w, which is solved for w = Gw⁻¹û_g.
+    """
+    genomic, size = problem.genomic, problem.equations.size
+    if len(found.state) == size + len(problem.places):  # prior_pcg carries (Gw⁻¹ ⊗ G₀⁻¹)û_g along
+        carried = found.state[size:].reshape(len(genomic.rows), -1)
+        return problem.scaled(carried, problem.equations.genetic_covariance)
+    if not genomic.polygenic:
+        return None
+    genotyped = problem.take(problem.deviations(found.effects)[:, None])
+    rest = genomic.numerator.solve(genotyped - genomic.markers.matmul(found.marker_effects))
+    if genomic.constant:
+        one = genomic.numerator.solve(np.ones((len(genomic.rows), 1)))
+        total = rest.sum(axis=0) / (genomic.polygenic + genomic.constant * one.sum())
+        rest -= genomic.constant * total * one
+    return rest / genomic.polygenic
+
+
 def prepare(
     name: str,
     problem: Problem,
@@ -81,11 +101,14 @@ def solve(
     max_steps: int = 10_000,
     start: np.ndarray | None = None,
     observe: Observer | None = None,
+    progress: Callable[[int, float], None] | None = None,
+    checkpoint: Callable[[np.ndarray], None] | None = None,
 ) -> Estimates:
     """Solve until ‖r‖ ≤ rtol·‖b‖, b the right-hand side of the equations.
 
-    observe(step, effects, residual): after each step, effects (size,) a view or a new array. Not converging is not an
-    error: see `solution.converged`.
+    After each step: observe(step, effects, residual), effects (size,) a view or a new array, which some variants have
+    to compute; progress(step, residual); checkpoint(state), (columns,) what `start` takes, not to be kept. Not
+    converging is not an error: see `solution.converged`.
     """
     system = prepared.system
     size, own = float(np.linalg.norm(system.problem.equations.rhs)), float(np.linalg.norm(system.rhs))
@@ -94,6 +117,10 @@ def solve(
     def seen(step: int, X: np.ndarray, norms: np.ndarray) -> None:
         if observe:
             observe(step, system.effects(X)[:, 0], float(norms[0] * scale))
+        if progress:
+            progress(step, float(norms[0] * scale))
+        if checkpoint:
+            checkpoint(X[:, 0])
 
     found = pcg(
         system,

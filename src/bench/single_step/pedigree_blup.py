@@ -1,0 +1,53 @@
+"""Pedigree BLUP: the equations as they are, by PCG with their incomplete Cholesky factor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from bench.models.equations import Equations
+from bench.single_step.elimination import elimination_order, with_fill
+from bench.solvers.incomplete import IncompleteCholesky
+from bench.solvers.pcg import Solution, pcg
+
+
+class _Equations:
+    """S as an operator."""
+
+    def __init__(self, matrix: sparse.csr_array):
+        rows = len(matrix.indptr) - 1
+        self._matrix, self.shape = matrix, (rows, rows)
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        return self._matrix @ V
+
+
+def solve_pedigree(
+    equations: Equations,
+    *,
+    library: Path,
+    rtol: float = 1e-10,
+    max_steps: int = 10_000,
+    observe: Callable[[int, float], None] | None = None,
+) -> Solution:
+    """Solve S v = b. observe(step, ‖r‖/‖b‖): after each step. library: the compiled pedigree."""
+    order, dense = elimination_order(equations)
+    ordered = sparse.csr_array(equations.matrix[order][:, order])
+    factor = IncompleteCholesky(with_fill(ordered, dense), np.arange(order.size), library=library)
+
+    def precondition(R: np.ndarray) -> np.ndarray:
+        out = np.empty_like(R)
+        out[order] = factor.solve_factor(R[order])
+        return out
+
+    return pcg(
+        _Equations(equations.matrix),
+        equations.rhs[:, None],
+        preconditioner=precondition,
+        rtol=rtol,
+        max_steps=max_steps,
+        observe=(lambda step, _, norms: observe(step, float(norms[0]))) if observe else None,
+    )
