@@ -16,10 +16,10 @@ from bench.experiments import Files, single_step
 from bench.experiments.single_step import references, solves
 from bench.experiments.single_step.evaluation import evaluation_of
 from bench.experiments.single_step.instruments import PARTS
-from bench.experiments.single_step.references import Reference
+from bench.experiments.single_step.references import Reference, pedigree_blup
 from bench.experiments.single_step.solves import _kept
 from bench.experiments.single_step.warm import carried_effects, last_evaluation
-from bench.experiments.single_step.young import pedigree_blup, prediction
+from bench.experiments.single_step.young import prediction
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.livestock import simulate
 from bench.genotypes.spec import Livestock, RecordedTrait
@@ -443,10 +443,11 @@ def test_draws_of_animals_alone_spread_as_a_correlation_does():
 
 
 def test_pedigree_blup_solves_the_equations(data):
-    equations = problem_of(data, ["milk", "fat"]).equations
+    problem = problem_of(data, ["milk", "fat"])
+    equations = problem.equations
     exact = np.linalg.solve(equations.matrix.toarray(), equations.rhs)
     wanted = equations.genetic(exact)[:420]
-    assert np.abs(pedigree_blup(equations) - wanted).max() < 1e-6
+    assert np.abs(pedigree_blup(problem) - wanted).max() < 1e-6
 
 
 def test_the_reference_says_how_well_the_youngest_are_predicted(documents, data):
@@ -457,7 +458,7 @@ def test_the_reference_says_how_well_the_youngest_are_predicted(documents, data)
         r for r in doc.rows if r["metric"] == "accuracy" and r["phase"] == "young" and r["method"] == "pedigree"
     ]
     assert row["note"] == f"{young.sum()} animals"
-    ebv = pedigree_blup(problem_of(data, ["milk"]).equations)[young, 0]
+    ebv = pedigree_blup(problem_of(data, ["milk"]))[young, 0]
     assert row["value"] == pytest.approx(np.corrcoef(ebv, found.breeding_values()[young, 0])[0, 1], rel=1e-4)
     assert len(values(doc, "accuracy_draw", phase="young", method="single-step")) == 200
 
