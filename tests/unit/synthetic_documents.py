@@ -245,7 +245,9 @@ def single_step_document(
             doc.add("ebv_error", error, "1", phase=phase, step=step)
             doc.add("passes", 2 * step * multiplies, "1", phase=phase, step=step)
             if step:
-                doc.add("round_time", second * WOBBLE[step // (rounds // 10) % len(WOBBLE)], "s", phase=phase, step=step)
+                doc.add(
+                    "round_time", second * WOBBLE[step // (rounds // 10) % len(WOBBLE)], "s", phase=phase, step=step
+                )
         for name, part in (("boerner_johnston", 0.95), ("freudenberg", 0.75), ("1e9", 1.0), ("ebv_1e2", 0.5)):
             doc.add(f"rounds_{name}", part * last, "1", phase=phase)
             doc.add(f"passes_{name}", 2 * part * last * multiplies, "1", phase=phase)

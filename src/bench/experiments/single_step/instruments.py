@@ -122,7 +122,15 @@ class _System:
         self._of, self._watch = of, watch
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
+        found = getattr(self._of, name)
+        if name not in ("marker_effects", "weights"):
+            return found
+
+        def looked(v: np.ndarray) -> np.ndarray:
+            with self._watch.part(OBSERVE, whole=True):
+                return found(v)
+
+        return looked
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         with self._watch.part("matrix"):
@@ -131,7 +139,3 @@ class _System:
     def effects(self, V: np.ndarray) -> np.ndarray:
         with self._watch.part(OBSERVE, whole=True):
             return self._of.effects(V)
-
-    def marker_effects(self, v: np.ndarray) -> np.ndarray:
-        with self._watch.part(OBSERVE, whole=True):
-            return self._of.marker_effects(v)
