@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from bench.models.equations import Equations
-from bench.single_step.elimination import elimination_order, with_fill
+from bench.single_step.elimination import elimination_order
 from bench.solvers.incomplete import IncompleteCholesky
 from bench.solvers.pcg import Solution, pcg
 
@@ -34,19 +34,11 @@ def solve_pedigree(
     observe: Callable[[int, float], None] | None = None,
 ) -> Solution:
     """Solve S v = b. observe(step, ‖r‖/‖b‖): after each step. library: the compiled pedigree."""
-    order, dense = elimination_order(equations)
-    ordered = sparse.csr_array(equations.matrix[order][:, order])
-    factor = IncompleteCholesky(with_fill(ordered, dense), np.arange(order.size), library=library)
-
-    def precondition(R: np.ndarray) -> np.ndarray:
-        out = np.empty_like(R)
-        out[order] = factor.solve_factor(R[order])
-        return out
-
+    factor = IncompleteCholesky(equations.matrix, elimination_order(equations), library=library)
     return pcg(
         _Equations(equations.matrix),
         equations.rhs[:, None],
-        preconditioner=precondition,
+        preconditioner=factor.solve_factor,
         rtol=rtol,
         max_steps=max_steps,
         observe=(lambda step, _, norms: observe(step, float(norms[0]))) if observe else None,

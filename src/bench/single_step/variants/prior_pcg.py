@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from bench.single_step.elimination import elimination_order, with_fill
+from bench.single_step.elimination import elimination_order
 from bench.single_step.problem import Problem
 from bench.single_step.variants import Cost, Options, Size, Variant
 from bench.solvers.incomplete import IncompleteCholesky
@@ -23,19 +23,17 @@ from bench.solvers.incomplete import IncompleteCholesky
 class Partition:
     """The unknowns x that are not genotyped animals', in an order that fills little in, and C's blocks.
 
-    rest: (n_x,) where they stand. own: C_xx in that order; pattern: with the fill that its factor keeps. coupling:
-    C_xg.
+    rest: (n_x,) where they stand. own: C_xx in that order. coupling: C_xg.
     """
 
     def __init__(self, problem: Problem):
         equations = problem.equations
         genotyped = np.zeros(equations.size, bool)
         genotyped[problem.places] = True
-        order, dense = elimination_order(equations)
+        order = elimination_order(equations)
         self.rest = order[~genotyped[order]]
         rows = sparse.csr_array(equations.matrix[self.rest])
         self.own = sparse.csr_array(rows[:, self.rest])
-        self.pattern = with_fill(self.own, dense)
         self.coupling = sparse.csr_array(rows[:, problem.places])
         self.coupling_transposed = sparse.csr_array(self.coupling.T)
 
@@ -45,8 +43,8 @@ class PriorSystem:
 
     def __init__(self, problem: Problem):
         self.problem, self._partition = problem, Partition(problem)
-        pattern = self._partition.pattern
-        self._factor = IncompleteCholesky(pattern, np.arange(self._partition.rest.size), library=problem.library)
+        own = self._partition.own
+        self._factor = IncompleteCholesky(own, np.arange(self._partition.rest.size), library=problem.library)
         size = problem.equations.size
         self.shape = (size, size + len(problem.places))
         self.rhs = problem.equations.rhs[:, None]
