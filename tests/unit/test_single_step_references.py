@@ -1,0 +1,131 @@
+"""Every exact variant, from the model file on, against what other programs found and against direct solves."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from bench.genotypes.packed import PackedGenotypes
+from bench.relationships.numerator import Numerator
+from bench.relationships.pedigree import read_pedigree
+from bench.single_step.problem import Problem
+from bench.single_step.reliability import exact
+from salmon import DATA, read_salmon, reference_file
+from single_step_chain import EXACT, MEMORY, PAIRS, build, difference, ebv, effects, library, write_model
+
+# The reference states the ratio with six digits, 3.07366, with which EBVs differ by 4e-6 of the largest. Its file has
+# 17 digits: σu² = PEV/((1 − r²)H_ii) is the same number in every row to 2e-16; and the ratio that reproduces the EBVs
+# of the first ten genotyped animals best reproduces those of all 1,561 to 2e-14.
+SALMON_VARIANCE, SALMON_RATIO = 2.580102171924764, 3.0736573708313695
+DENSE_MARKERS = ("ss_t", "ssgtablup")  # they hold m × m numbers
+
+
+@pytest.fixture(scope="module")
+def salmon(tmp_path_factory) -> tuple[Problem, Problem, pd.DataFrame]:
+    """The problem with SNPs left out by the coding, the problem without them, and the reference."""
+    ids, dosages = read_salmon()
+    reference = pd.read_csv(reference_file("ss_salmon_load_all.csv")).set_index("id")
+    pedigree = pd.read_csv(DATA / "salmon" / "ped.csv", dtype=str).set_axis(["id", "sire", "dam"], axis=1)
+    records = pd.read_csv(DATA / "salmon" / "pheno.csv").rename(columns={"ID": "id"})
+    variances = {"genetic": SALMON_VARIANCE, "residual": SALMON_VARIANCE * SALMON_RATIO}
+    path = write_model(tmp_path_factory.mktemp("salmon"), pedigree, records, variances, traits=["amoebic_load"])
+    packed = PackedGenotypes.from_dosages(dosages)
+    p = np.ma.masked_less(dosages, 0).mean(axis=0) / 2
+    common = PackedGenotypes(packed.codes[np.minimum(p, 1 - p) >= 0.01], packed.n_samples)
+    assert common.n_snps == 11_397
+    problems = (build(path, of, ids, w=0.05, min_maf=0.01) for of in (packed, common))
+    return *problems, reference.loc[list(read_pedigree(DATA / "salmon" / "ped.csv").ids)]
+
+
+SALMON_FAST = [("prior_pcg", "prior"), ("ss_h", "jacobi")]
+
+
+def check_salmon(problem: Problem, reference: pd.DataFrame, name: str, preconditioner: str) -> None:
+    found = ebv(name, problem, preconditioner, rtol=1e-12)[:, 0]
+    print(name, preconditioner, difference(found, reference["ebv"].to_numpy()))
+    np.testing.assert_allclose(found, reference["ebv"], rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "preconditioner"), [pair for pair in PAIRS if pair[0] not in DENSE_MARKERS])
+def test_salmon_s_breeding_values(salmon, name, preconditioner):
+    small = preconditioner == "deflation"  # it holds unknowns × SNPs/5 numbers
+    check_salmon(salmon[small], salmon[2], name, preconditioner)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DENSE_MARKERS)
+def test_salmon_s_breeding_values_through_dense_marker_equations(salmon, name):
+    """One preconditioner: setting them up takes a minute, with a matrix of 1 GB."""
+    check_salmon(salmon[1], salmon[2], name, "jacobi")
+
+
+@pytest.mark.slow
+def test_salmon_s_reliabilities(salmon):
+    problem, _, reference = salmon
+    found = exact(problem, memory=MEMORY)
+    np.testing.assert_allclose(found.relationship, reference["Hdiag"], rtol=1e-9)
+    np.testing.assert_allclose(found.pev[:, 0], reference["pev"], rtol=1e-9)
+    np.testing.assert_allclose(found.reliability[:, 0], reference["rel"], rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def mrode(tmp_path_factory) -> tuple[Problem, dict]:
+    """Example 11.6: animals 1 to 26, of which 18 to 26 are genotyped."""
+    example = json.loads(reference_file("mrode_blupf90_reference.json").read_text())
+    example = example["mrode2014_ex11.6_ssGBLUP_BLUPF90"]
+    animals = pd.DataFrame(example["data"]).rename(columns={"animal": "id"})
+    founders = pd.DataFrame({"id": range(1, 13), "sire": 0, "dam": 0})
+    pedigree = pd.concat([founders, animals[["id", "sire", "dam"]]])
+    animals = animals.set_index("id")
+    records = animals.loc[example["records"], ["DYD", "EDC"]].reset_index()
+    variances = {"genetic": example["s2u"], "residual": example["s2e"]}
+    path = write_model(
+        tmp_path_factory.mktemp("mrode"), pedigree, records, variances, traits=["DYD"], weights="EDC"
+    )
+    packed = PackedGenotypes.from_dosages(np.array(animals.loc[example["genotyped"], "geno"].tolist(), np.int8))
+    return build(path, packed, [str(a) for a in example["genotyped"]], w=example["beta"]), example
+
+
+@pytest.mark.parametrize(("name", "preconditioner"), PAIRS)
+def test_mrode_11_6_as_blupf90_solves_it(mrode, name, preconditioner):
+    """BLUPF90's solutions are 2e-7 from those of the same equations solved densely in R, which the file has too."""
+    problem, example = mrode
+    found = effects(name, problem, preconditioner)
+    np.testing.assert_allclose(found[0], example["published_mu"], rtol=1e-6)
+    found = problem.equations.genetic(found)[:, 0]
+    print(name, preconditioner, difference(found, np.array(example["published_u"])))
+    print("R", difference(found, np.array(example["recomputed_u"])))
+    assert difference(found, np.array(example["published_u"])) < 1e-6
+    assert difference(found, np.array(example["recomputed_u"])) < 1e-9
+
+
+def test_mrode_11_6_has_the_reliabilities_of_the_same_equations_in_r(mrode):
+    problem, example = mrode
+    found = exact(problem, memory=MEMORY)
+    np.testing.assert_allclose(found.pev[:, 0], example["recomputed_pev"], rtol=1e-9)
+    np.testing.assert_allclose(found.reliability[:, 0], example["recomputed_rel"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", [*EXACT, "fernando"])
+def test_mrode_11_2_is_single_step_with_every_animal_genotyped(tmp_path, name):
+    """SNP-BLUP has no polygenic share; the variants that need one have 1e-7, which moves no digit that is compared."""
+    file = json.loads(reference_file("mrode_blupf90_reference.json").read_text())
+    animals = pd.DataFrame(file["mrode2014_ex11.6_ssGBLUP_BLUPF90"]["data"]).rename(columns={"animal": "id"})
+    example = file["mrode2014_ex11.2_SNPBLUP_unweighted"]
+    records = animals[animals["id"].isin(example["records"])][["id", "DYD"]]
+    pedigree = animals[["id"]].assign(sire=0, dam=0)
+    variances = {"genetic": 35.241, "residual": 245.0}
+    path = write_model(tmp_path, pedigree, records, variances, traits=["DYD"])
+    packed = PackedGenotypes.from_dosages(np.array(animals["geno"].tolist(), np.int8))
+    w = 0.0 if name in ("fernando", "prior_pcg") else 1e-7
+    found = effects(name, build(path, packed, [str(a) for a in animals["id"]], w=w))
+    wanted = np.array([example["recomputed_DGV"][str(a)] for a in animals["id"]])
+    print(name, difference(found[1:], wanted), found[0] / example["recomputed"][0] - 1)
+    assert difference(found[1:], wanted) < 1e-6
+    np.testing.assert_allclose(found[0], example["recomputed"][0], rtol=1e-6)
