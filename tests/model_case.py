@@ -47,7 +47,8 @@ class Case:
         y[0] = 1.0
         self.w = rng.uniform(0.5, 3, (R, t)) if weights else np.ones((R, t))
         herd, litter, age = rng.integers(0, 3, R), rng.integers(0, 4, R), rng.uniform(1, 2, R)
-        self.y, self.herd, self.litter, self.age, self.animal, self.dam = y, herd, litter, age, animal, dam
+        self.sire, self.dam = sire, dam
+        self.y, self.herd, self.litter, self.age, self.animal = y, herd, litter, age, animal
         q = 2 * t if maternal else t
         self.G, self.R0, self.L = positive(rng, q), positive(rng, t), positive(rng, t)
         self.environment = {PERMANENT: positive(rng, t)} if permanent else {}
