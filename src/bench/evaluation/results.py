@@ -20,7 +20,7 @@ from bench.record import atomic_path, write_json
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.problem import Problem
 from bench.single_step.reliability import Reliabilities
-from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, genomic_weights
+from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -66,7 +66,7 @@ def write_snp_effects(out: Path, genotyped: Genotyped, problem: Problem, found: 
 
     The constant is what tuning adds to all breeding values of genotyped animals, τ 1'Gw⁻¹û_g.
     """
-    genomic, weights = problem.genomic, genomic_weights(problem, found)
+    genomic, weights = problem.genomic, found.weights
     if weights is None:  # without a polygenic share û_g = Mĝ + the constant
         rest = problem.take(problem.deviations(found.effects)[:, None]) - genomic.markers.matmul(found.marker_effects)
         constant = rest.mean(axis=0) if genomic.constant else np.zeros(problem.components)

@@ -5,33 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-
-from bench.models.equations import Equations
-from bench.solvers.pcg import jacobi, pcg
 
 DRAWS = 200  # bootstrap samples
 SEED = 20_262
-
-
-class _Matrix:
-    def __init__(self, matrix: sparse.csr_array):
-        self._matrix, self.shape = matrix, (len(matrix.indptr) - 1, len(matrix.indptr) - 1)
-
-    def matmul(self, V: np.ndarray) -> np.ndarray:
-        return self._matrix @ V
-
-
-def pedigree_blup(equations: Equations, *, rtol: float = 1e-9, max_steps: int = 20_000) -> np.ndarray:
-    """(n, q) EBVs without genotypes: S v = b by PCG with the diagonal."""
-    found = pcg(
-        _Matrix(equations.matrix),
-        equations.rhs[:, None],
-        preconditioner=jacobi(equations.matrix.diagonal()),
-        rtol=rtol,
-        max_steps=max_steps,
-    )
-    return equations.genetic(found.value[:, 0])[: equations.animals]
 
 
 @dataclass(frozen=True)
