@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from bench.single_step.build import build_problem
 from bench.single_step.problem import Problem
 from bench.single_step.solve import prepare, solve
 
-EXACT = [name for name in variants.names() if variants.load(name).exact and name != "fernando"]
+WITHOUT = {"fernando"} if find_spec("cvxopt") else {"fernando", "prior_pcg_exact"}
+EXACT = [name for name in variants.names() if variants.load(name).exact and name not in WITHOUT]
 PAIRS = [(name, p) for name in EXACT for p in variants.load(name).preconditioners]
 MEMORY = 4 * 10**9
 
