@@ -54,10 +54,8 @@ class Case:
         self.environment = {PERMANENT: positive(rng, t)} if permanent else {}
         if maternal and permanent:
             self.environment[MATERNAL_PERMANENT] = positive(rng, t)
-        table = pd.DataFrame({"id": [f"a{i}" for i in animal], "herd": [f"h{i}" for i in herd], "litter": litter})
-        table = table.assign(age=age, **{name: y[:, j] for j, name in enumerate(names)})
-        table = table.assign(**{f"w{j}": self.w[:, j] for j in range(t)})
-        table.to_csv(folder / "records.tsv", sep="\t", index=False, na_rep="NA", float_format="%.17g")
+        self.folder = folder
+        self.write_records()
         of = lambda p: [f"a{i}" if i >= 0 else "0" for i in p]  # noqa: E731
         pedigree = pd.DataFrame({"id": of(range(n)), "sire": of(sire), "dam": of(dam)})
         pedigree.to_csv(folder / "pedigree.tsv", sep="\t", index=False)
@@ -74,6 +72,14 @@ class Case:
             self.file["weights"] = {name: f"w{j}" for j, name in enumerate(names)}
         self.path = folder / "model.yaml"
         self.rewritten()
+
+    def write_records(self) -> None:
+        """The records' file, from what they are now."""
+        table = pd.DataFrame({"id": [f"a{i}" for i in self.animal], "herd": [f"h{i}" for i in self.herd]})
+        table = table.assign(litter=self.litter, age=self.age)
+        table = table.assign(**{f"t{j}": self.y[:, j] for j in range(self.t)})
+        table = table.assign(**{f"w{j}": self.w[:, j] for j in range(self.t)})
+        table.to_csv(self.folder / "records.tsv", sep="\t", index=False, na_rep="NA", float_format="%.17g")
 
     def rewritten(self) -> Path:
         """The model file, written again from `file`."""

@@ -32,8 +32,13 @@ class GenotypedCase(Case):
         self.dosages = rng.binomial(2, rng.uniform(0.2, 0.8, m), (g, m)).astype(np.int8)
         self.dosages[rng.random((g, m)) < 0.05] = -1
         self.dosages[:2, 0] = [0, 2][:g]
-        self._write(folder)
         self.ids = [f"a{i}" for i in self.genotyped]
+        self.changed()
+
+    def changed(self) -> None:
+        """Files and relationships after the pedigree or records have been changed."""
+        self.write_records()
+        self._write(self.folder)
         self._relationships()
 
     def _write(self, folder: Path) -> None:
