@@ -23,8 +23,8 @@ class ReducedSystem:
     def __init__(self, problem: Problem, memory: float):
         if problem.fixed_groups:
             raise BenchError(
-                "prior-PCG with an exact factor: fixed unknown-parent groups are confounded with other effects, so that "
-                "there is none; use prior_pcg, or random groups"
+                "prior-PCG with an exact factor: fixed unknown-parent groups are confounded with other effects, so "
+                "that there is none; use prior_pcg, or random groups"
             )
         self.problem, c = problem, Partition(problem)
         self._partition = c
