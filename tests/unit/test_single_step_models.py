@@ -42,6 +42,7 @@ def check(folder: str, *, seed, n, genotyped, m, tuning, **options) -> None:
     assume(np.isfinite(Gw).all())
     assume(constant > -np.inf)
     assume(np.linalg.eigvalsh(Gw)[0] > 1e-5)
+    assume(case.kind == "metafounders" or case.Q[:n].any(axis=0).all())  # of a group without animals nothing is known
     problem = case.problem(tuning)
     u, fitted = case.blup(Gw)
     for name in EXACT:
@@ -69,21 +70,21 @@ def check(folder: str, *, seed, n, genotyped, m, tuning, **options) -> None:
         assert np.abs(found - u).max() < 1e-8 * scale, name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(**MODELS)
 def test_models_without_groups(**drawn):
     with tempfile.TemporaryDirectory() as folder:
         check(folder, **drawn)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(**MODELS, groups=st.integers(1, 3), kind=st.sampled_from(["random", "metafounders"]))
 def test_models_with_random_groups_and_metafounders(**drawn):
     with tempfile.TemporaryDirectory() as folder:
         check(folder, **drawn)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(**MODELS, groups=st.integers(1, 3))
 def test_models_with_unknown_parent_groups(**drawn):
     """Groups are confounded with herds: values fitted and deviations from groups are not."""

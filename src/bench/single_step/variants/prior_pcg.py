@@ -61,7 +61,7 @@ def random_groups(problem: Problem) -> sparse.csr_array | None:
 
 
 def incomplete_factor(matrix: sparse.csr_array, library: Path) -> IncompleteCholesky:
-    """The factor of the matrix, or where too many pivots are not positive with more on its diagonal (Manteuffel 1980).
+    """The factor of the matrix, or where too many pivots are not positive more on its diagonal (Manteuffel 1980).
 
     Of 150 rows of a model with maternal effects and groups 29 had none: no solution in 2,000 steps, with a tenth more
     on the diagonal 82.
