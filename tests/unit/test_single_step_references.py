@@ -204,5 +204,4 @@ def lab(request, tmp_path_factory) -> tuple[Problem, np.ndarray]:
 def test_blupf90_lab_equals_a_direct_solve(lab, name, preconditioner):
     problem, wanted = lab
     found = ebv(name, problem, preconditioner, rtol=1e-11)[:, 0]
-    print(name, preconditioner, problem.genomic.constant, difference(found, wanted))
     assert difference(found, wanted) < 1e-6
