@@ -239,13 +239,15 @@ def single_step_document(
     second = n / 1e6 * (2 if kernel == "decompress" else 1)
     for phase, share in (("cold", 1.0), ("warm", 0.75)) if warm else (("solve", 1.0),):
         last = int(share * rounds)
-        for step in range(0, last + 1, 4):
+        for step in range(0, last + 1, rounds // 10):
             error = 10 ** (2 - 9 * (step / rounds) - 3 * (1 - share))
             doc.add("residual_norm", 10 ** (-9 * (step + rounds - last) / rounds), "1", phase=phase, step=step)
             doc.add("ebv_error", error, "1", phase=phase, step=step)
             doc.add("passes", 2 * step * multiplies, "1", phase=phase, step=step)
             if step:
-                doc.add("round_time", second * WOBBLE[step // 4 % len(WOBBLE)], "s", phase=phase, step=step)
+                doc.add(
+                    "round_time", second * WOBBLE[step // (rounds // 10) % len(WOBBLE)], "s", phase=phase, step=step
+                )
         for name, part in (("boerner_johnston", 0.95), ("freudenberg", 0.75), ("1e9", 1.0), ("ebv_1e2", 0.5)):
             doc.add(f"rounds_{name}", part * last, "1", phase=phase)
             doc.add(f"passes_{name}", 2 * part * last * multiplies, "1", phase=phase)
@@ -268,9 +270,9 @@ def single_step_reference_document() -> Document:
             place = {"phase": group, "method": method, "trait": "milk"}
             doc.add("accuracy", accuracy, "1", **place)
             doc.add("slope", 0.9, "1", **place)
-            for draw in range(200):
-                doc.add("accuracy_draw", accuracy + (draw - 99.5) / 2000, "1", repeat=draw, **place)
-                doc.add("slope_draw", 0.9 + (draw - 99.5) / 500, "1", repeat=draw, **place)
+            for draw in range(40):
+                doc.add("accuracy_draw", accuracy + (draw - 19.5) / 400, "1", repeat=draw, **place)
+                doc.add("slope_draw", 0.9 + (draw - 19.5) / 100, "1", repeat=draw, **place)
     return doc
 
 

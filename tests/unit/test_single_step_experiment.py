@@ -1,6 +1,7 @@
 """The single-step experiment: cases of views, solves compared round by round, warm starts, tables of a real run."""
 
 import dataclasses
+import importlib.util
 import shutil
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.experiments import Files, single_step
 from bench.experiments.single_step import references, solves
 from bench.experiments.single_step.evaluation import evaluation_of
 from bench.experiments.single_step.instruments import PARTS
-from bench.experiments.single_step.references import Reference, pedigree_blup
+from bench.experiments.single_step.references import Reference, pedigree_ebv
 from bench.experiments.single_step.solves import _kept
 from bench.experiments.single_step.warm import carried_effects, last_evaluation
 from bench.experiments.single_step.young import prediction
@@ -42,7 +43,15 @@ CASE = {
 REFERENCE = {key: CASE[key] for key in ("experiment", "dataset", "trait", "threads", "polygenic", "tuning")} | {
     "solver": "reference"
 }
-SOLVERS = {"prior_pcg": "prior", "ss_h": "jacobi", "sssnpblup": "second_level", "apy": "jacobi"}
+SOLVERS = {
+    "prior_pcg": "prior",
+    "prior_pcg_exact": "prior",
+    "ss_h": "jacobi",
+    "sssnpblup": "second_level",
+    "apy": "jacobi",
+}
+if importlib.util.find_spec("cvxopt") is None:  # the optional package that factors sparse matrices
+    del SOLVERS["prior_pcg_exact"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +66,9 @@ def folder(tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("no g++ on this machine")
     made = tmp_path_factory.mktemp("herd")
-    simulate(SPEC, made, name="herd", library=installed("genedrop").library, note=lambda text: None)
+    library = installed("genedrop").library
+    assert library is not None
+    simulate(SPEC, made, name="herd", library=library, note=lambda text: None)
     build("decompress", "scalar", made / "build")
     return made
 
@@ -247,7 +258,8 @@ def test_every_round_is_compared_and_timed(documents, name):
     doc = documents[name]
     assert doc.status == "ok", doc.reason
     rounds = int(value(doc, "iterations", phase="solve"))
-    assert values(doc, "residual_norm")[0] == 1
+    if name != "prior_pcg_exact":  # which begins with the equations of the others solved
+        assert values(doc, "residual_norm")[0] == 1
     assert values(doc, "residual_norm")[-1] <= 1e-11
     assert len(values(doc, "round_time")) == len(values(doc, "residual_norm")) - 1
     errors = values(doc, "ebv_error")
@@ -266,12 +278,12 @@ def test_the_parts_of_a_solve_are_all_of_it(documents, name):
     parts = {part: value(doc, "part_time", part=part) for part in PARTS}
     assert sum(parts.values()) == pytest.approx(value(doc, "solve_time"))
     assert sum(values(doc, "round_time")) <= value(doc, "solve_time")
-    multiplies = name in ("prior_pcg", "sssnpblup")
+    multiplies = name in ("prior_pcg", "prior_pcg_exact", "sssnpblup")
     for part in ("Zv", "Ztu"):
         assert (parts[part] > 0) == multiplies
-    assert (parts["A"] > 0) == (name == "prior_pcg")
+    assert (parts["A"] > 0) == name.startswith("prior_pcg")
     assert (parts["A_inverse"] > 0) == (name != "ss_h")
-    assert parts["S"] > 0
+    assert (parts["S"] > 0) == (name != "prior_pcg_exact")  # which has eliminated most of it
 
 
 def test_a_round_of_prior_pcg_and_of_ssSNPBLUP_passes_the_genotypes_twice(documents):
@@ -397,7 +409,7 @@ def problem_of(data, traits):
     return make_problem(CASE, evaluation, coding, BlockCentred(evaluation.packed, coding))
 
 
-@pytest.mark.parametrize("name", ["ss_h", "sssnpblup", "prior_pcg"])
+@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "apy"])
 def test_the_solution_itself_is_a_start_that_needs_no_round(data, name):
     problem = problem_of(data, ["milk", "fat"])
     prior = prepare("prior_pcg", problem, memory=10**9)
@@ -431,7 +443,9 @@ def test_accuracy_and_slope_are_those_of_numpy(seed, n, families):
     assert found.accuracy == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert found.slope == pytest.approx(np.polyfit(x, y, 1)[0])
     assert found.accuracy_draws.shape == found.slope_draws.shape == (200,)
-    np.testing.assert_allclose(prediction(x, 2 * x + 1, family).slope_draws, 2, rtol=1e-9)
+    slopes = prediction(x, 2 * x + 1, family).slope_draws
+    np.testing.assert_allclose(slopes[np.isfinite(slopes)], 2, rtol=1e-6)  # NaN: one family of one animal was drawn
+    assert np.isfinite(slopes).sum() > 150 or families == 2
 
 
 def test_draws_of_animals_alone_spread_as_a_correlation_does():
@@ -447,7 +461,7 @@ def test_pedigree_blup_solves_the_equations(data):
     equations = problem.equations
     exact = np.linalg.solve(equations.matrix.toarray(), equations.rhs)
     wanted = equations.genetic(exact)[:420]
-    assert np.abs(pedigree_blup(problem) - wanted).max() < 1e-6
+    assert np.abs(pedigree_ebv(problem) - wanted).max() < 1e-6
 
 
 def test_the_reference_says_how_well_the_youngest_are_predicted(documents, data):
@@ -458,7 +472,7 @@ def test_the_reference_says_how_well_the_youngest_are_predicted(documents, data)
         r for r in doc.rows if r["metric"] == "accuracy" and r["phase"] == "young" and r["method"] == "pedigree"
     ]
     assert row["note"] == f"{young.sum()} animals"
-    ebv = pedigree_blup(problem_of(data, ["milk"]))[young, 0]
+    ebv = pedigree_ebv(problem_of(data, ["milk"]))[young, 0]
     assert row["value"] == pytest.approx(np.corrcoef(ebv, found.breeding_values()[young, 0])[0, 1], rel=1e-4)
     assert len(values(doc, "accuracy_draw", phase="young", method="single-step")) == 200
 
@@ -471,7 +485,9 @@ def test_every_table_is_drawn_from_a_real_run(frame, tmp_path, name):
     tables.write(name, frame, tmp_path)
     assert (tmp_path / f"{name}.md").stat().st_size > 0
     rows = len(tables.load(name).draw(frame))
-    expected = {"single_step": 5, "single_step_bars": 1, "single_step_crossover": 5, "single_step_warm": 1}
+    solves = len(SOLVERS) + 1
+    expected = {"single_step": solves, "single_step_bars": solves - 4, "single_step_crossover": solves}
+    expected["single_step_warm"] = 1
     assert rows == expected.get(name, rows)
 
 

@@ -35,8 +35,8 @@ def test_every_solve_is_a_row_with_its_rounds_and_the_median_round(frame):
     assert len(found) == 16
     row = at(found, variant="ss_h", trait="milk", n=3000)
     assert (row["rounds"], row["passes"], row["rounds_ebv"]) == (160, 0, 80)
-    assert row["round_ms"] == pytest.approx(3.0)
-    assert row["round_ms_low"] <= 3.0 <= row["round_ms_high"]
+    assert row["round_ms"] == pytest.approx(3.0, rel=0.01)
+    assert row["round_ms_low"] <= row["round_ms"] <= row["round_ms_high"]
     assert row["setup_s"] == 27
     assert row["setup_rss"] == 32 * 3000**2
 
@@ -94,7 +94,7 @@ def test_warm_starts_say_what_they_save(frame):
 def test_accuracies_have_intervals_of_their_draws_and_a_gain_that_is_paired(frame):
     row = at(drawn("accuracy", frame), group="young genotyped")
     assert (row["accuracy"], row["pedigree_accuracy"], row["gain"]) == pytest.approx((0.6, 0.4, 0.2))
-    assert row["accuracy_low"] == pytest.approx(0.6 - 0.95 * 99.5 / 2000, abs=1e-3)
+    assert row["accuracy_low"] == pytest.approx(0.6 - 0.95 * 19.5 / 400, abs=1e-3)
     assert (row["gain_low"], row["gain_high"]) == pytest.approx((0.2, 0.2))  # the same families in both
 
 

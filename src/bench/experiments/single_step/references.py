@@ -74,18 +74,11 @@ def _attempt(doc: Document, case: Case, data: Dataset) -> Reference:
     with measure.exclusive(), surroundings.watched(doc, case["threads"]):
         problem = _problem(case, evaluation)
         ebv, how = _solved(doc, problem)
-        _compare(doc, evaluation, {"single-step": ebv, "pedigree": pedigree_blup(problem)})
+        _compare(doc, evaluation, {"single-step": ebv, "pedigree": pedigree_ebv(problem)})
     doc.add("n_records", len(evaluation.records), "1", phase="data")
     doc.add("unknowns", problem.equations.size, "1", phase="data", note=how)
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
     return Reference(ebv)
-
-
-def pedigree_blup(problem: Problem) -> np.ndarray:
-    """(n, q) EBVs of the same records without genotypes."""
-    equations = problem.equations
-    found = solve_pedigree(equations, library=problem.library, rtol=1e-9)
-    return equations.genetic(found.value[:, 0])[: equations.animals]
 
 
 def _problem(case: Case, evaluation: Evaluation) -> Problem:
@@ -110,6 +103,12 @@ def _solved(doc: Document, problem: Problem) -> tuple[np.ndarray, str]:
     found = solve(prepare("prior_pcg", problem, memory=1 << 60), rtol=TIGHT, max_steps=3000)
     doc.add("true_residual_norm", float(found.solution.true_residual_norms[0]), "1", phase="reference")
     return equations.genetic(found.effects)[: equations.animals], "prior_pcg"
+
+
+def pedigree_ebv(problem: Problem) -> np.ndarray:
+    """(n, q) EBVs without genotypes."""
+    found = solve_pedigree(problem.equations, library=problem.library)
+    return problem.equations.genetic(found.value[:, 0])[: problem.equations.animals]
 
 
 def _compare(doc: Document, evaluation: Evaluation, methods: dict[str, np.ndarray]) -> None:
