@@ -47,16 +47,15 @@ class Case:
         y[0] = 1.0
         self.w = rng.uniform(0.5, 3, (R, t)) if weights else np.ones((R, t))
         herd, litter, age = rng.integers(0, 3, R), rng.integers(0, 4, R), rng.uniform(1, 2, R)
-        self.y, self.herd, self.litter, self.age, self.animal, self.dam = y, herd, litter, age, animal, dam
+        self.sire, self.dam = sire, dam
+        self.y, self.herd, self.litter, self.age, self.animal = y, herd, litter, age, animal
         q = 2 * t if maternal else t
         self.G, self.R0, self.L = positive(rng, q), positive(rng, t), positive(rng, t)
         self.environment = {PERMANENT: positive(rng, t)} if permanent else {}
         if maternal and permanent:
             self.environment[MATERNAL_PERMANENT] = positive(rng, t)
-        table = pd.DataFrame({"id": [f"a{i}" for i in animal], "herd": [f"h{i}" for i in herd], "litter": litter})
-        table = table.assign(age=age, **{name: y[:, j] for j, name in enumerate(names)})
-        table = table.assign(**{f"w{j}": self.w[:, j] for j in range(t)})
-        table.to_csv(folder / "records.tsv", sep="\t", index=False, na_rep="NA", float_format="%.17g")
+        self.folder = folder
+        self.write_records()
         of = lambda p: [f"a{i}" if i >= 0 else "0" for i in p]  # noqa: E731
         pedigree = pd.DataFrame({"id": of(range(n)), "sire": of(sire), "dam": of(dam)})
         pedigree.to_csv(folder / "pedigree.tsv", sep="\t", index=False)
@@ -73,6 +72,14 @@ class Case:
             self.file["weights"] = {name: f"w{j}" for j, name in enumerate(names)}
         self.path = folder / "model.yaml"
         self.rewritten()
+
+    def write_records(self) -> None:
+        """The records' file, from what they are now."""
+        table = pd.DataFrame({"id": [f"a{i}" for i in self.animal], "herd": [f"h{i}" for i in self.herd]})
+        table = table.assign(litter=self.litter, age=self.age)
+        table = table.assign(**{f"t{j}": self.y[:, j] for j in range(self.t)})
+        table = table.assign(**{f"w{j}": self.w[:, j] for j in range(self.t)})
+        table.to_csv(self.folder / "records.tsv", sep="\t", index=False, na_rep="NA", float_format="%.17g")
 
     def rewritten(self) -> Path:
         """The model file, written again from `file`."""

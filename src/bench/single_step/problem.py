@@ -144,6 +144,12 @@ class Problem:
         return self.equations.animals + self.equations.groups
 
     @cached_property
+    def fixed_groups(self) -> bool:
+        """Whether there are unknown-parent groups whose effects are fixed: then their rows of A⁻¹ sum to 0."""
+        rows = self.inverse[self.equations.animals :]
+        return self.shares is not None and bool(np.abs(rows.sum(axis=1)).max() < 1e-9 * (1 + np.abs(rows).max()))
+
+    @cached_property
     def precision(self) -> np.ndarray:
         """G₀⁻¹, (q, q)."""
         inverse = np.linalg.inv(self.equations.genetic_covariance)
@@ -167,7 +173,8 @@ class Problem:
         """(· ⊗ by) X for a symmetric (q, q) matrix: (r, q·k) → (r, q·k)."""
         if self.components == 1:
             return X * by[0, 0]
-        return np.einsum("ab,rbk->rak", by, X.reshape(len(X), self.components, -1)).reshape(X.shape)
+        parts = X.reshape(len(X), self.components, X.shape[1] // self.components)
+        return np.einsum("ab,rbk->rak", by, parts).reshape(X.shape)
 
     @cached_property
     def change(self) -> sparse.csr_array | None:

@@ -11,6 +11,8 @@ Here C_xx⁻¹ is an incomplete Cholesky factor. The singular G and a polygenic 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from scipy import sparse
 
@@ -19,11 +21,14 @@ from bench.single_step.problem import Problem
 from bench.single_step.variants import Cost, Options, Size, Variant
 from bench.solvers.incomplete import IncompleteCholesky
 
+SHRUNK = 0.01  # share of rows without a positive pivot up to which an incomplete factor is taken as it is
+DIAGONAL = (0.01, 0.1, 1.0)  # by which the diagonal is raised, one after the other
+
 
 class Partition:
     """The unknowns x that are not genotyped animals', in an order that fills little in, and C's blocks.
 
-    rest: (n_x,) where they stand. own: C_xx in that order. coupling: C_xg.
+    rest: (n_x,) where they stand. own: C_xx in that order; factored: what is factored incompletely. coupling: C_xg.
     """
 
     def __init__(self, problem: Problem):
@@ -34,8 +39,40 @@ class Partition:
         self.rest = order[~genotyped[order]]
         rows = sparse.csr_array(equations.matrix[self.rest])
         self.own = sparse.csr_array(rows[:, self.rest])
+        added = random_groups(problem)
+        self.factored = self.own if added is None else sparse.csr_array(self.own + added[self.rest][:, self.rest])
         self.coupling = sparse.csr_array(rows[:, problem.places])
         self.coupling_transposed = sparse.csr_array(self.coupling.T)
+
+
+def random_groups(problem: Problem) -> sparse.csr_array | None:
+    """(size, size) what the equations have more where fixed groups are random ones; None without fixed groups.
+
+    Fixed groups are confounded with the other effects, which makes C_xx singular, and a group may have no animals.
+    """
+    if not problem.fixed_groups:
+        return None
+    equations = problem.equations
+    groups = sparse.kron(sparse.eye_array(equations.groups), problem.precision)
+    before = equations.others + equations.animals * problem.components
+    return sparse.csr_array(sparse.block_diag([sparse.csr_array((before, before)), groups], format="csr"))
+
+
+def incomplete_factor(matrix: sparse.csr_array, library: Path) -> IncompleteCholesky:
+    """The factor of the matrix, or where too many pivots are not positive more on its diagonal (Manteuffel 1980).
+
+    Of 150 rows of a model with maternal effects and groups 29 had none: no solution in 2,000 steps, with a tenth more
+    on the diagonal 82.
+    """
+    order = np.arange(len(matrix.indptr) - 1)
+    found = IncompleteCholesky(matrix, order, library=library)
+    for more in DIAGONAL:
+        if found.shrunk <= SHRUNK * order.size:
+            break
+        shifted = matrix.copy()
+        shifted.setdiag(matrix.diagonal() * (1 + more))
+        found = IncompleteCholesky(shifted, order, library=library)
+    return found
 
 
 class PriorSystem:
@@ -43,8 +80,7 @@ class PriorSystem:
 
     def __init__(self, problem: Problem):
         self.problem, self._partition = problem, Partition(problem)
-        own = self._partition.own
-        self._factor = IncompleteCholesky(own, np.arange(self._partition.rest.size), library=problem.library)
+        self._factor = incomplete_factor(self._partition.factored, problem.library)
         size = problem.equations.size
         self.shape = (size, size + len(problem.places))
         self.rhs = problem.equations.rhs[:, None]

@@ -21,6 +21,11 @@ class ReducedSystem:
     """u_g and, carried along, (Gw⁻¹ ⊗ G₀⁻¹)u_g: C_gg − C_gx C_xx⁻¹ C_xg + (Gw⁻¹ − A_gg⁻¹) ⊗ G₀⁻¹."""
 
     def __init__(self, problem: Problem, memory: float):
+        if problem.fixed_groups:
+            raise BenchError(
+                "prior-PCG with an exact factor: fixed unknown-parent groups are confounded with other effects, so "
+                "that there is none; use prior_pcg, or random groups"
+            )
         self.problem, c = problem, Partition(problem)
         self._partition = c
         method, reason = choose(c.own, memory, library=problem.library)
