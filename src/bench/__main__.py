@@ -13,6 +13,7 @@ from bench import arguments as command_line
 from bench.errors import BenchError
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BenchError as error:
         print(f"bench {options.verb}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"bench {options.verb}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0

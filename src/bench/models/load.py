@@ -21,11 +21,16 @@ def load(path: Path | str) -> tuple[Model, Pedigree, Records, Design]:
     The equations are `design.assemble(inverse, model.covariances)` with the `inverse` below.
     """
     model = read_model(path)
+    return model, *load_data(model)
+
+
+def load_data(model: Model) -> tuple[Pedigree, Records, Design]:
+    """What a checked model names; BenchError says what cannot be."""
     file = model.pedigree
     groups = read_gamma(file.metafounders)[0] if file.metafounders else file.groups
     pedigree = read_pedigree(file.file, selfing=file.selfing, groups=groups)
     records = read_records(model, pedigree)
-    return model, pedigree, records, Design.of(model, pedigree, records)
+    return pedigree, records, Design.of(model, pedigree, records)
 
 
 def gamma(model: Model) -> np.ndarray | None:
