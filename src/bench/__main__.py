@@ -406,9 +406,32 @@ def solve(options: argparse.Namespace) -> int:
         start=options.start,
         resume=options.resume,
         max_steps=options.max_steps,
+        memory=options.memory,
         blupf90=options.blupf90,
     )
     return 0 if evaluate(options.model, options.out, settings) else 1
+
+
+def variances(options: argparse.Namespace) -> int:
+    """Estimate the variance components of a model file, from its own as a start, and write variances.yaml (what
+    replaces them), tables with standard errors, heritabilities, the trace and a log. Exactly, by AI-REML, where it
+    fits; for one trait by simulated scores at any size. Status 1: it did not converge."""
+    from bench.evaluation.variances import Settings, estimate_variances
+
+    names = ("method", "simulations", "seed", "max_steps", "threads", "memory")
+    settings = Settings(**{name: getattr(options, name) for name in names})
+    return 0 if estimate_variances(options.model, options.out, settings) else 1
+
+
+def validate(options: argparse.Namespace) -> None:
+    """Compare the breeding values of an evaluation with part of the data with those of one with all, of the same
+    animals: bias, dispersion, ratio of accuracies (the method LR), with intervals."""
+    from bench.evaluation import validate as validating
+
+    drawn = validating.validate(options.partial, options.whole, animals=options.animals)
+    if options.out:
+        validating.write(drawn, options.out)
+    print(validating.to_text(drawn))
 
 
 def summary(options: argparse.Namespace) -> None:
@@ -454,6 +477,8 @@ VERBS = {
     "compare": compare,
     "claims": claims,
     "solve": solve,
+    "variances": variances,
+    "validate": validate,
     "summary": summary,
     "agreement": agreement,
 }

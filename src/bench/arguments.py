@@ -174,6 +174,24 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--max-steps", type=int, default=10_000, help="of PCG (default: 10000)")
     at.add_argument("--blupf90", action="store_true", help="write BLUPF90's `solutions` as well")
 
+    at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
+
+    at = verb("variances", "estimate the variance components of a model file")
+    at.add_argument("model", type=Path, help="model file (docs/models.md), whose variances are the start")
+    path(at, "--out", help="folder to write to")
+    at.add_argument("--method", default="auto", help="exact (AI-REML), simulated, or auto (default): what fits")
+    at.add_argument("--simulations", type=int, default=15, help="data sets that are simulated (default: 15)")
+    at.add_argument("--seed", type=int, default=1, help="of the simulation (default: 1)")
+    at.add_argument("--max-steps", type=int, default=None, help="of AI-REML (default: 200) or evaluations (30)")
+    at.add_argument("--threads", type=int, default=None, help="threads (default: all cores)")
+    at.add_argument("--memory", type=int, default=None, help="bytes that may be used (default: what is free)")
+
+    at = verb("validate", "hold the breeding values of partial data against those of all (method LR)")
+    for name, said in (("partial", "part of the data"), ("whole", "all")):
+        at.add_argument(name, type=Path, metavar=name.upper(), help=f"folder of `bench solve` with {said}")
+    path(at, "--animals", default=None, help="file of the animals to compare, an id a line (default: all)")
+    path(at, "--out", default=None, help="folder for the table (CSV, HTML, Markdown)")
+
     at = verb("summary", "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
 

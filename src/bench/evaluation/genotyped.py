@@ -52,8 +52,8 @@ def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Calla
     left_out = int((coding.scale == 0).sum())
     if left_out:
         say(
-            f"{left_out} of {coding.scale.size} SNPs are left out: they do not vary, or their rarer allele's frequency "
-            f"is below min_maf = {files.min_maf:g}"
+            f"{left_out} of {coding.scale.size} SNPs are left out: they do not vary, or the frequency of their rarer "
+            f"allele is below min_maf = {files.min_maf:g}"
         )
     missing = missing_calls(matrix.packed, threads=threads, library=installed("missing").library)
     matrix.packed.forget()

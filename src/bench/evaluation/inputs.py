@@ -36,6 +36,11 @@ class Inputs:
     threads: int
     library: Path
 
+    @property
+    def levels(self) -> int:
+        """Of the genetic effects: animals and groups."""
+        return len(self.pedigree) + len(self.pedigree.groups)
+
     def inverse(self, journal: Journal) -> sparse.csr_array:
         """A⁻¹ as the model has it."""
         with journal.step("inverse of A"):

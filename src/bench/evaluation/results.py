@@ -26,8 +26,6 @@ from bench.single_step.reliability import Reliabilities
 from bench.single_step.solve import Estimates, genomic_weights
 from bench.solvers.pcg import Solution
 
-SUMMARY = "evaluation.json"
-
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """As .parquet and as tab-separated text with the suffix .tsv."""
@@ -93,15 +91,15 @@ def write_convergence(out: Path, history: list[tuple[int, float, float]], precon
 
 
 @contextmanager
-def whole(out: Path) -> Iterator[dict[str, Any]]:
-    """What the block puts into the summary becomes evaluation.json once all other files are written.
+def whole(out: Path, name: str = "evaluation.json") -> Iterator[dict[str, Any]]:
+    """What the block puts into the summary becomes the file `name` once all other files are written.
 
     The one of an earlier evaluation goes first: a folder that has one is whole.
     """
-    (out / SUMMARY).unlink(missing_ok=True)
+    (out / name).unlink(missing_ok=True)
     summary: dict[str, Any] = {}
     yield summary
-    write_json(out / SUMMARY, summary)
+    write_json(out / name, summary)
 
 
 def summary(model: Model, solution: Solution, journal: Journal) -> dict[str, Any]:

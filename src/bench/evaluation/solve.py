@@ -142,8 +142,11 @@ def _write(
     journal: Journal,
 ) -> None:
     equations, problem = prepared.system.problem.equations, prepared.system.problem
-    how = {"variant": prepared.variant.name, "preconditioner": prepared.preconditioner_name}
-    how["steps_to_published_rules"] = {name: estimates.steps_to(rule) for name, rule in PUBLISHED_RULES.items()}
+    how = {
+        "variant": prepared.variant.name,
+        "preconditioner": prepared.preconditioner_name,
+        "steps_to_published_rules": {name: estimates.steps_to(rule) for name, rule in PUBLISHED_RULES.items()},
+    }
     with journal.step("write"), results.whole(out) as summary:
         ebv = equations.genetic(estimates.effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, reliabilities)
