@@ -6,6 +6,7 @@ Errors of ratios are by the delta method, from the covariances of the estimates'
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ class Components:
         rows = []
         for effect, matrix in self.matrices.items():
             labels = self.components if effect == "genetic" else self.traits
-            for i, j in ((i, j) for i in range(len(matrix)) for j in range(i + 1)):
+            for j, i in combinations_with_replacement(range(len(matrix)), 2):
                 error = self._error(self._gradient({(effect, i, j): 1.0}))
                 rows.append((effect, labels[i], labels[j], matrix[i, j], error, *self._correlation(effect, i, j)))
         names = ["effect", "trait", "with", "estimate", "error", "correlation", "correlation_error"]
