@@ -136,7 +136,7 @@ class Oracle:
         if model.get("permanent"):
             V = V + (animal[:, None] == animal) * matrix("permanent")[trait[:, None], trait]
         fixed = self.groups and model["pedigree"].get("group_effect") != "random"
-        K = self.H
+        own, K = Z[:, :n].reshape(len(y), -1), self.H
         if self.groups:  # the EBVs are those of Qγ + a, and of γ
             Z = np.concatenate([Z, np.zeros((len(y), len(self.groups), q))], axis=1)
             T = np.block([[np.eye(n), self.Q[:n]], [np.zeros((len(self.groups), n)), np.eye(len(self.groups))]])
@@ -155,7 +155,8 @@ class Oracle:
             b = np.linalg.pinv(X.T @ Vi @ X, rcond=1e-11, hermitian=True) @ X.T @ Vi @ y
             u = u + np.kron(T[:, n:], np.eye(q)) @ b[-len(self.groups) * q :]
         self.ebv = u.reshape(-1, q)
-        self.pev = (K - K @ Z.T @ P @ Z @ K).diagonal().reshape(-1, q)[:n]
+        K = np.kron(self.H[:n, :n], G0)  # of deviations from groups
+        self.pev = (K - K @ own.T @ P @ own @ K).diagonal().reshape(-1, q)
         self.reliability = 1 - self.pev / (self.H.diagonal()[:n, None] * G0.diagonal())
         r = np.linalg.matrix_rank(X)
         fitted = X @ np.linalg.lstsq(X, y, rcond=None)[0]

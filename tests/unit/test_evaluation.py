@@ -77,19 +77,15 @@ def test_without_a_polygenic_share(farm, tmp_path):
     assert_close(ebv_of(tmp_path / "out"), Oracle(model).ebv, 1e-7)
 
 
-@pytest.mark.parametrize("name", ["two traits", "random groups"])
+@pytest.mark.parametrize("name", ["two traits", "maternal", "random groups", "fixed groups"])
 def test_exact_reliabilities(name, farm, tmp_path):
-    keys = MODELS[name] | {"output": {"reliability": "exact"}}
-    model = write_model(farm, tmp_path / "model.yaml", **keys)
+    model = write_model(farm, tmp_path / "model.yaml", **MODELS[name] | {"output": {"reliability": "exact"}})
     assert solve(model, tmp_path / "out") == 0
-    n = len((oracle := Oracle(model)).ids)
-    if name == "two traits":
-        np.testing.assert_allclose(ebv_of(tmp_path / "out", "reliability")[:n], oracle.reliability, atol=1e-8)
-        np.testing.assert_allclose(ebv_of(tmp_path / "out", "pev")[:n], oracle.pev, rtol=1e-8)
-    else:
-        found = ebv_of(tmp_path / "out", "reliability")
-        assert ((found[:n] > 0) & (found[:n] < 1)).all()
-        assert np.isnan(found[n:]).all()
+    oracle = Oracle(model)
+    n, found = len(oracle.ids), {name: ebv_of(tmp_path / "out", name) for name in ("reliability", "pev")}
+    np.testing.assert_allclose(found["reliability"][:n], oracle.reliability, atol=1e-8)
+    np.testing.assert_allclose(found["pev"][:n], oracle.pev, rtol=1e-8)
+    assert np.isnan(found["pev"][n:]).all()
 
 
 def test_sampled_reliabilities_are_within_their_errors(farm, tmp_path):

@@ -57,7 +57,7 @@ class Journal:
         """The last line of a log is why it ended before its time; the terminal hears it from the command."""
         with suppress(OSError, BenchError):  # of a full disk, which is why it ended
             if error is not None:
-                self._note(f"[{minutes(self.elapsed)}] stopped: {error or type(error).__name__}")
+                self._note(f"[{minutes(self.elapsed)}] stopped: {str(error) or type(error).__name__}")
             self._file.close()
 
 

@@ -95,9 +95,7 @@ def _start(
     journal: Journal,
 ) -> np.ndarray | None:
     if settings.resume:
-        state = checkpoint.read()
-        journal.say(f"going on from {checkpoint.path}")
-        return state
+        return checkpoint.read()
     if settings.start is None:
         return None
     state = State.read(settings.start)

@@ -64,6 +64,7 @@ class Checkpoint:
                 f"{self.path} is of another model, other data or another variant; solve without --resume, or start "
                 "from a finished evaluation with --start"
             )
+        self._journal.say(f"going on from {self.path}")
         return found["state"]
 
     def remove(self) -> None:
