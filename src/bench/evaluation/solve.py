@@ -22,7 +22,7 @@ from bench.relationships.numerator import Numerator
 from bench.single_step.model_data import DesignData
 from bench.single_step.pedigree_blup import solve_pedigree
 from bench.single_step.problem import Problem
-from bench.single_step.reliability import Reliabilities, exact, sampled
+from bench.single_step.reliability import Reliabilities, check_exact, exact, sampled
 from bench.single_step.samples import GeneticSampler
 from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, prepare, solve
 from bench.solvers.pcg import Solution
@@ -64,6 +64,8 @@ def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Sett
     problem = read_problem(inputs, genotyped, journal)
     memory = settings.memory or memory_available()
     wanted = model.single_step
+    if model.output.reliability == "exact":
+        check_exact(problem, len(inputs.pedigree), memory)  # before the solver's work, not after it
     with journal.step("set-up of the solver"):
         prepared = prepare(wanted.variant, problem, memory=memory, preconditioner=wanted.preconditioner)
     names = f"{prepared.variant.title}, preconditioner {prepared.preconditioner_name}"
