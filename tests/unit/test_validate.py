@@ -51,7 +51,7 @@ def test_only_the_animals_that_are_named_and_both_have(pair, tmp_path):
 
 
 def test_groups_are_no_animals_and_traits_are_apart(pair, tmp_path):
-    partial, whole, p, w = pair
+    *_, p, w = pair
     for name, ebv in (("p2", p), ("w2", w)):
         folder = written(tmp_path, name, np.append(ebv, 100.0), kind=["animal"] * 200 + ["group"])
         one = pd.read_parquet(folder / "solutions.parquet")

@@ -42,8 +42,8 @@ def _check_fixed_groups(model: Model, pedigree: Pedigree) -> None:
     if model.pedigree.groups and model.pedigree.group_effect == "fixed" and used.size < len(pedigree.groups):
         absent = [name for k, name in enumerate(pedigree.groups) if k not in used]
         raise BenchError(
-            f"{model.pedigree.file}: no unknown parent is of the group {absent[0]!r}; take it off pedigree.groups, or "
-            "let group_effect be random"
+            f"{model.pedigree.file}: no unknown parent is of the group {absent[0]!r}; take it off pedigree.groups, "
+            "or let group_effect be random"
         )
 
 
