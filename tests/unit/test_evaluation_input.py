@@ -27,30 +27,30 @@ def refused(model, out, capsys, *more):
 
 def changed_pedigree(farm, path, change):
     table = pd.read_csv(farm / "plain.tsv", sep="\t", dtype=str).set_index("id")
-    change(table)
-    table.reset_index().to_csv(path, sep="\t", index=False)
+    change(table).reset_index().to_csv(path, sep="\t", index=False)
     return {"pedigree": {"file": str(path)}}
 
 
 def loop(table):
     child = table.index[table["dam"] != "0"][0]
     table.loc[table.loc[child, "dam"], "dam"] = child
-    table["born"] = table["sex"] = "0"
+    return table[["sire", "dam"]]
 
 
 def too_young(table):
     child = table.index[table["dam"] != "0"][-1]
     table.loc[table.loc[child, "dam"], "born"] = "99"
+    return table
 
 
 def wrong_sex(table):
     child = table.index[table["sire"] != "0"][-1]
     table.loc[table.loc[child, "sire"], "sex"] = "2"
+    return table
 
 
 def genotyped_gone(table):
-    table["sire"] = table["sire"].where(table.index != "300", "0")
-    table.rename(index={"300": "Zoe"}, inplace=True)
+    return table.rename(index={"300": "Zoe"})
 
 
 PEDIGREES = {

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bench import __main__ as cli
-from bench.exchange.snp_file import from_plink
+from bench.exchange.snp_file import from_plink, to_plink
 from bench.genotypes.packed import PackedGenotypes, pack_dosages, write_bed
 from bench.single_step import variants
 
@@ -31,9 +31,11 @@ def folder(farm, tmp_path_factory):
     (here / "young.txt").write_text("\n".join(young) + "\n")
     from_plink(farm / "genotypes", here / "snps")
     X = PackedGenotypes.open(farm / "genotypes.bed", n_samples=90, n_snps=150).dosages()[:5].astype(np.int8)
-    write_bed(here / "candidates.bed", [pack_dosages(X)])
-    (here / "candidates.bim").write_text((farm / "genotypes.bim").read_text())
-    (here / "candidates.fam").write_text("".join(f"0 calf{i} 0 0 0 -9\n" for i in range(5)))
+    write_bed(here / "calves.bed", [pack_dosages(X)])
+    (here / "calves.bim").write_text((farm / "genotypes.bim").read_text())
+    (here / "calves.fam").write_text("".join(f"0 calf{i} 0 0 0 -9\n" for i in range(5)))
+    from_plink(here / "calves", here / "calves")  # with the alleles A and B, as the other genotypes of the page have
+    to_plink(here / "calves.txt", here / "candidates", map_file=here / "calves.map")
     return here
 
 
@@ -70,7 +72,8 @@ def test_every_file_is_on_the_page(name, done):
 
 def test_the_resumed_run_lost_nothing(done):
     # Its command was refused, and spring is as it was.
-    assert "stopped: " in (done / "spring" / "log.txt").read_text()
+    log = (done / "spring" / "log.txt").read_text()
+    assert log.index("solved in") < log.index("stopped: ")
     assert (done / "spring" / "evaluation.json").exists()
     assert (done / "autumn" / "evaluation.json").exists()
 

@@ -18,12 +18,15 @@ EVERY = 2.0  # seconds between two lines of an iteration
 
 
 class Journal:
-    """Lines with the time since the start, on `terminal` and in the file `path`, which is there from the first on."""
+    """Lines with the time since the start, on `terminal` and in the file `path`, which is there from the first on.
 
-    def __init__(self, path: Path, *, clock: Clock = CLOCK, terminal: TextIO | None = None):
+    append: to the log of an interrupted run, which this one goes on with.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False, clock: Clock = CLOCK, terminal: TextIO | None = None):
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", encoding="utf-8", buffering=1)
+            self._file = path.open("a" if append else "w", encoding="utf-8", buffering=1)
         self._path = path
         self._clock, self._terminal = clock, terminal or sys.stderr
         self._start = clock.wall()

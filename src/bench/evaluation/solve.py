@@ -52,7 +52,7 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         raise BenchError(f"--max-steps: {settings.max_steps} was given; at least 1 was needed")
     if settings.resume and settings.start is not None:
         raise BenchError("--resume goes on from the checkpoint in --out, --start from another evaluation: give one")
-    with Journal(out / "log.txt", clock=clock) as journal:
+    with Journal(out / "log.txt", append=settings.resume, clock=clock) as journal:
         inputs = read_inputs(path, threads, journal)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
