@@ -203,6 +203,89 @@ def solve_document(dataset: str, trait: str, kernel: str, target: str) -> Docume
     return doc
 
 
+ROUNDS = {  # of a single-step solve to 1e-9, and whether it multiplies the genotypes in each round
+    ("prior_pcg", "prior"): (40, True),
+    ("sssnpblup", "second_level"): (400, True),
+    ("sssnpblup", "jacobi"): (700, True),
+    ("ss_h", "jacobi"): (160, False),
+    ("ssgtablup", "jacobi"): (160, True),
+}
+HERD = {"dataset": "herd30", "animals": 30_000, "m": 3000, "polygenic": 0.05, "tuning": "none", "seed": 1}
+PARTS = {"Zv": 0.2, "Ztu": 0.3, "A": 0.1, "A_inverse": 0.2, "S": 0.05, "matrix": 0.05, "preconditioner": 0.05,
+         "rest": 0.05}  # fmt: skip
+
+
+def single_step_document(
+    variant: str,
+    preconditioner: str,
+    *,
+    traits: str = "milk",
+    n: int = 3000,
+    kernel: str = "auto",
+    warm: bool = False,
+) -> Document:
+    """A round takes n/1000 ms, through decompress twice that; the residual falls by 10 in a ninth of the rounds."""
+    rounds, multiplies = ROUNDS[variant, preconditioner]
+    rounds *= 1 + traits.count("+")
+    identity = {"experiment": "single_step", "n": n, "variant": variant, "preconditioner": preconditioner}
+    identity |= {"solver": "warm" if warm else "pcg", "kernel": kernel, "target": "avx512"}
+    identity |= {"dtype": "f8", "threads": 2, "trait": traits}
+    doc = Document(HERD | identity | ({"samples": n} if n < 3000 else {}), PROVENANCE)
+    doc.add("setup_time", (n / 1000) ** 3 if variant == "ss_h" else 0.5, "s", phase="setup")
+    doc.add("setup_rss", 32.0 * n * n if variant == "ss_h" else 1e7, "B", phase="setup")
+    doc.add("bytes_declared", 32.0 * n * n if variant == "ss_h" else 1e7, "B", phase="setup")
+    doc.add("setup_passes", 0, "1", phase="setup")
+    doc.add("peak_rss", 5e8, "B", phase="memory")
+    second = n / 1e6 * (2 if kernel == "decompress" else 1)
+    for phase, share in (("cold", 1.0), ("warm", 0.75)) if warm else (("solve", 1.0),):
+        last = int(share * rounds)
+        for step in range(0, last + 1, rounds // 10):
+            error = 10 ** (2 - 9 * (step / rounds) - 3 * (1 - share))
+            doc.add("residual_norm", 10 ** (-9 * (step + rounds - last) / rounds), "1", phase=phase, step=step)
+            doc.add("ebv_error", error, "1", phase=phase, step=step)
+            doc.add("passes", 2 * step * multiplies, "1", phase=phase, step=step)
+            if step:
+                doc.add(
+                    "round_time", second * WOBBLE[step // (rounds // 10) % len(WOBBLE)], "s", phase=phase, step=step
+                )
+        for name, part in (("boerner_johnston", 0.95), ("freudenberg", 0.75), ("1e9", 1.0), ("ebv_1e2", 0.5)):
+            doc.add(f"rounds_{name}", part * last, "1", phase=phase)
+            doc.add(f"passes_{name}", 2 * part * last * multiplies, "1", phase=phase)
+            doc.add(f"seconds_{name}", part * last * second, "s", phase=phase)
+        doc.add("iterations", last, "1", phase=phase)
+        doc.add("converged", 1, "1", phase=phase)
+        doc.add("final_ebv_error", 1e-8, "1", phase=phase)
+        doc.add("solve_time", last * second, "s", phase=phase)
+        for name, part in PARTS.items():
+            doc.add("part_time", last * second * part * (multiplies or name not in ("Zv", "Ztu")), "s", phase=phase,
+                    part=name)  # fmt: skip
+    return doc
+
+
+def single_step_reference_document() -> Document:
+    identity = {"experiment": "single_step", "n": 3000, "solver": "reference", "threads": 2, "trait": "milk"}
+    doc = Document(HERD | identity, PROVENANCE)
+    for group in ("young", "young genotyped"):
+        for method, accuracy in (("single-step", 0.6), ("pedigree", 0.4)):
+            place = {"phase": group, "method": method, "trait": "milk"}
+            doc.add("accuracy", accuracy, "1", **place)
+            doc.add("slope", 0.9, "1", **place)
+            for draw in range(40):
+                doc.add("accuracy_draw", accuracy + (draw - 19.5) / 400, "1", repeat=draw, **place)
+                doc.add("slope_draw", 0.9 + (draw - 19.5) / 100, "1", repeat=draw, **place)
+    return doc
+
+
+def single_step_documents() -> list[Document]:
+    """Every view of a run: variants, kernels, numbers of genotyped, traits one by one and at once, warm starts."""
+    docs = [single_step_document(*which, traits=t) for which in ROUNDS for t in ("milk", "milk+fat")]
+    docs += [single_step_document("prior_pcg", "prior", traits="fat")]
+    docs += [single_step_document(v, "jacobi", n=n) for v in ("ss_h", "ssgtablup") for n in (1000, 2000)]
+    docs += [single_step_document("sssnpblup", "second_level", kernel="decompress")]
+    docs += [single_step_document(*which, warm=True) for which in (("prior_pcg", "prior"), ("ss_h", "jacobi"))]
+    return [*docs, single_step_reference_document()]
+
+
 def refused_document(dataset: str, kernel: str, target: str, dtype: str = "f8", threads: int = 1) -> Document:
     identity = {"experiment": "products", "dataset": dataset, "kernel": kernel, "target": target}
     reason = "needs an NVIDIA GPU, this machine has none"
@@ -240,6 +323,7 @@ def documents() -> dict[str, Document]:
     traits = (("cattle", "yield", 0.42), ("cattle", "fat", 0.35), ("pigs", "gain", 0.28))
     docs += [reference_document(*trait) for trait in traits]
     docs += [solve_document(d, trait, *kernel) for d, trait, _ in traits for kernel in SHARE]
+    docs += single_step_documents()
     return {f"{doc.identity['experiment']}-{i}": doc for i, doc in enumerate(docs)}
 
 

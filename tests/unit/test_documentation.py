@@ -68,6 +68,8 @@ STANZAS = [
     ("### centred", "", experiments.load("centred").Stanza),
     ("### gram", "", experiments.load("gram").Stanza),
     ("### gblup", "", experiments.load("gblup").Stanza),
+    ("### single_step", "", experiments.load("single_step").Stanza),
+    ("### single_step", "", experiments.load("single_step").View),
     ("### kind: simulated", "", Simulated),
     ("### kind: simulated", "", Trait),
     ("### kind: livestock", "", Livestock),
@@ -84,6 +86,9 @@ def documented_keys(heading: str, prefix: str, model: type[BaseModel]) -> dict[s
         text = text.split("\n### ")[0]
     if heading in ("### kind: simulated", "### kind: livestock"):
         text = re.split(r"(?=^\| key of a trait)", text, flags=re.MULTILINE)[model in (Trait, RecordedTrait)]
+    if heading == "### single_step":
+        of_view = model is experiments.load("single_step").View
+        text = re.split(r"(?=^\| key of a view)", text, flags=re.MULTILINE)[of_view]
     return {key.removeprefix(prefix): cells[2] for cells in rows(text) for key in quoted(cells[0])}
 
 
@@ -116,7 +121,7 @@ def test_every_column_of_the_table_is_documented_with_its_type():
 def metrics_in_source() -> set[tuple[str, str]]:
     """(metric, unit) of every observation that an experiment adds; {} stands for what is put in later."""
     found = set()
-    for module in [*(PACKAGE / "experiments").glob("*.py"), PACKAGE / "surroundings.py"]:
+    for module in [*(PACKAGE / "experiments").rglob("*.py"), PACKAGE / "surroundings.py"]:
         for call in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute | ast.Name) and call.args):
                 continue

@@ -130,7 +130,7 @@ ALONE = [
     ({"single_step": {"variant": "ss_h", "preconditioner": "blok"}},
      r"single_step\.preconditioner: ss_h has no 'blok'; it has .*; did you mean 'block'\?"),
     ({"single_step": {"variant": "ss_h", "polygenic": 0}},
-     r"single_step\.polygenic is 0, and ss_h needs a share above 0.*; fernando and prior_pcg take 0"),
+     r"single_step\.polygenic is 0, and ss_h needs a share above 0.*; fernando.* prior_pcg.* take 0"),
     ({"single_step": {"polygenic": 0}, "output": {"reliability": "exact"}}, "exact ones need"),
     ({"genotypes": None, "output": {"reliability": "exact"}}, "the model has no genotypes"),
     ({"variances": {"genetic": [[1, 1], [1, 1]], "residual": TWO["residual"]}, "traits": ["milk", "fat"]},

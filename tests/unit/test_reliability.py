@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,49 @@ def test_sampled_with_groups_and_without_a_polygenic_share():
     wanted = 1 - prediction_variances(case, H) / (H.diagonal()[:, None] * case.G0.diagonal())
     found = sample(case, samples=400, rtol=1e-8)
     assert (np.abs(found.reliability - wanted) < 2 * found.errors + 1e-3).mean() > 0.85
+
+
+def metafounders(case, gamma):
+    """The case's problem with metafounders, its numerator, and H of the animals."""
+    rng, n = np.random.default_rng(1), len(case.sire)
+    groups = [np.where(of < 0, rng.integers(0, len(gamma), n), -1).astype(np.int32) for of in (case.sire, case.dam)]
+    pedigree = replace(pedigree_of(case), groups=("m0", "m1"), sire_group=groups[0], dam_group=groups[1])
+    rows = [np.where(of < 0, group, of + 2) for of, group in zip((case.sire, case.dam), groups, strict=True)]
+    A = np.zeros((n + 2, n + 2))
+    A[:2, :2] = gamma
+    for i in range(2, n + 2):
+        s, d = rows[0][i - 2], rows[1][i - 2]
+        A[i, :i] = A[:i, i] = (A[s, :i] + A[d, :i]) / 2
+        A[i, i] = 1 + A[s, d] / 2
+    A, (M, c), g = A[2:, 2:], oracle.vanraden(case), case.genotyped
+    Gw = (1 - case.share) * M @ M.T / c + case.share * A[np.ix_(g, g)]
+    P = A[:, g] @ np.linalg.inv(A[np.ix_(g, g)])
+    H = A + P @ (Gw - A[np.ix_(g, g)]) @ P.T
+
+    numerator = Numerator(pedigree, library=library(), gamma=gamma)
+    inverse = numerator.inverse()
+    W = np.hstack([case.X, case.Z, np.zeros((len(case.y), 2))])
+    data, p = W.T @ np.linalg.solve(case.R, W), case.X.shape[1]
+    data[p:, p:] += inverse.toarray() / case.G0[0, 0]
+    rhs = W.T @ np.linalg.solve(case.R, case.y)
+    equations = Equations(sparse.csr_array(data), rhs, p, n, 2, ("t0",), case.G0)
+    genotyped = GenotypedNumerator(pedigree, g, library=library(), gamma=gamma)
+    genomic = Genomic(g, Dense(M), (1 - case.share) / c, case.share, genotyped)
+    return single_step_problem(equations, genomic, inverse, library=library()), numerator, H
+
+
+@pytest.mark.statistical
+def test_metafounders_are_random_levels():
+    case = oracle.draw(9, n=60, g=20, m=60, missing=0.0)
+    problem, numerator, H = metafounders(case, np.array([[0.6, 0.2], [0.2, 0.8]]))
+    wanted = exact(problem, memory=MEMORY)
+    assert_exact(wanted, case, H, prediction_variances(case, H), 1e-7)
+    some = exact(problem, memory=MEMORY, animals=np.array([3, 50]))
+    np.testing.assert_allclose(some.pev[[3, 50]], wanted.pev[[3, 50]], rtol=1e-9)
+    sampler = GeneticSampler(problem, numerator)
+    found = sampled(problem, sampler, CaseData(case, 2), memory=MEMORY, samples=400, rtol=1e-8)
+    z = (found.reliability - wanted.reliability) / found.errors
+    assert (np.abs(z) < 2).mean() > 0.85
 
 
 def test_results_do_not_depend_on_the_batch_and_progress_is_told():

@@ -123,7 +123,7 @@ def test_a_tuned_prior(name):
 def test_a_tuning_that_subtracts(name):
     case = oracle.draw(5, share=0.2)
     problem = problem_of(case, constant=-0.02)
-    if name in ("ss_h", "ss_h_tilde", "prior_pcg"):
+    if name in ("ss_h", "ss_h_tilde", "prior_pcg", "prior_pcg_exact"):
         H, _ = oracle.relationships(case, constant=-0.02)
         assert_close(ebv(name, problem)[0], oracle.blup(case, H)[1])
     else:

@@ -111,7 +111,7 @@ def _check_solver(model: Model) -> None:
         able = [name for name in variants.names() if variants.load(name).singular]
         raise BenchError(
             f"single_step.polygenic is 0, and {variant.name} needs a share above 0, which makes the genomic "
-            f"relationships invertible; {' and '.join(able)} take 0"
+            f"relationships invertible; {', '.join(able)} take 0"
         )
     if wanted.polygenic == 0 and model.output.reliability == "exact":
         raise BenchError("output.reliability: exact ones need a single_step.polygenic above 0; sampled ones take 0")

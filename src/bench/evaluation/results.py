@@ -23,7 +23,7 @@ from bench.record import atomic_path, write_json
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.problem import Problem
 from bench.single_step.reliability import Reliabilities
-from bench.single_step.solve import Estimates, genomic_weights
+from bench.single_step.solve import Estimates
 from bench.solvers.pcg import Solution
 
 
@@ -70,7 +70,7 @@ def write_snp_effects(out: Path, genotyped: Genotyped, problem: Problem, found: 
 
     The constant is what tuning adds to all breeding values of genotyped animals, τ 1'Gw⁻¹û_g.
     """
-    genomic, weights = problem.genomic, genomic_weights(problem, found)
+    genomic, weights = problem.genomic, found.weights
     if weights is None:  # without a polygenic share û_g = Mĝ + the constant
         rest = problem.take(problem.deviations(found.effects)[:, None]) - genomic.markers.matmul(found.marker_effects)
         constant = rest.mean(axis=0) if genomic.constant else np.zeros(problem.components)

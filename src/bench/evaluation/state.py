@@ -18,7 +18,7 @@ from bench.models.design import Design
 from bench.record import atomic_path
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.problem import Problem
-from bench.single_step.solve import Estimates, genomic_weights
+from bench.single_step.solve import Estimates
 from bench.single_step.system import System
 from bench.single_step.warm import start_from
 
@@ -144,10 +144,9 @@ class State:
 
 def _carried(problem: Problem, estimates: Estimates) -> np.ndarray:
     """(Gw⁻¹ ⊗ G₀⁻¹)û_g, 0 where it is not known."""
-    weights = genomic_weights(problem, estimates)
-    if weights is None:
+    if estimates.weights is None:
         return np.zeros((len(problem.genomic.rows), problem.components))
-    return problem.scaled(weights, problem.precision)
+    return problem.scaled(estimates.weights, problem.precision)
 
 
 def _labels(design: Design) -> np.ndarray:

@@ -39,16 +39,21 @@ def draw(frame: pd.DataFrame) -> Figure:
     with style.paper():
         height = min(0.75 + 0.2 * most, 8.2 / lines)
         figure, axes = style.panels(lines, columns, row_height=height, extra=0.5)
-        for at, (key, of) in zip(axes.flat, groups, strict=False):
+        for at, (_, of) in zip(axes.flat, groups, strict=False):
             _panel(at, of.sort_values("solve_time", ascending=False))
-            traits = key[1].count("+") + 1
-            many = f", {traits} traits" if traits > 1 else ""
-            style.name_panel(at, f"{shared.TITLES.get(key[3], key[3])}, {key[0]}{many}")
+            style.name_panel(at, _name(of.iloc[0]))
         for at in axes.flat[len(groups) :]:
             at.set_axis_off()
         patches = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]
         style.legend(figure, [*patches, *style.hatch_handles(best)])
     return figure
+
+
+def _name(solve: pd.Series) -> str:
+    """Such as "SS-T, dairy, 3 traits"."""
+    traits = solve["trait"].count("+") + 1
+    title = shared.TITLES.get(solve["variant"], solve["variant"])
+    return f"{title}, {solve['dataset']}" + (f", {traits} traits" if traits > 1 else "")
 
 
 def _panel(at: Axes, found: pd.DataFrame) -> None:

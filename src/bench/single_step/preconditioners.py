@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from bench.errors import BenchError
-from bench.single_step.system import Blocked
+from bench.single_step.system import Blocked, MarkerSystem
 from bench.solvers.direct import Cholesky
 from bench.solvers.pcg import Preconditioner
 
@@ -119,6 +119,7 @@ class Deflated:
         return self._system.effects(self.whole(V))
 
     def marker_effects(self, v: np.ndarray) -> np.ndarray:
+        assert isinstance(self._system, MarkerSystem)
         return self._system.marker_effects(self.whole(v))
 
 

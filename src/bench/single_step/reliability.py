@@ -159,13 +159,10 @@ def _solver(matrix: sparse.csc_array) -> Callable[[np.ndarray], np.ndarray]:
 def group_shares(problem: Problem) -> np.ndarray:
     """Q, (n, G): the share of each unknown-parent group in each animal, from A⁻¹ and −A⁻¹Q in the inverse."""
     n = problem.equations.animals
-    youngest_first = np.arange(n)[::-1]
-    rows = sparse.csr_array(problem.inverse[youngest_first])
-    # In this order the incomplete factor of A⁻¹ is the exact one, T'D^-½.
-    inverse = IncompletePCG(sparse.csr_array(rows[:, youngest_first]), np.arange(n), library=problem.library)
-    shares = np.empty((n, problem.equations.groups))
-    shares[youngest_first] = -inverse.solve(rows[:, n:].toarray())
-    return shares
+    rows = sparse.csr_array(problem.inverse[:n])
+    # With the youngest first the incomplete factor of A⁻¹ is the exact one, T'D^-½.
+    inverse = IncompletePCG(sparse.csr_array(rows[:, :n]), np.arange(n)[::-1], library=problem.library)
+    return -inverse.solve(rows[:, n:].toarray())
 
 
 def sampled_bytes(problem: Problem, records: int, batch: int) -> int:

@@ -58,17 +58,14 @@ class GeneticSampler:
             raise ValueError(f"A has {numerator.shape[0]} rows, the equations have {self._drawn} levels")
         genotyped = np.zeros(self._drawn, bool)
         genotyped[genomic.rows] = True
-        self._others = np.flatnonzero(~genotyped)[::-1]  # the youngest first: see IncompletePCG
+        self._others = np.flatnonzero(~genotyped)[::-1]  # the youngest first: see IncompleteCholesky
         rows = sparse.csr_array(problem.inverse[self._others])
         self._ng = sparse.csr_array(rows[:, genomic.rows])
         self._solver: IncompletePCG | None = None
         if self._others.size:
-            self._solver = IncompletePCG(
-                sparse.csr_array(rows[:, self._others]),
-                np.arange(self._others.size),
-                library=problem.library,
-                rtol=RTOL,
-            )
+            order = np.arange(self._others.size)
+            matrix = sparse.csr_array(rows[:, self._others])
+            self._solver = IncompletePCG(matrix, order, library=problem.library, rtol=RTOL)
 
     def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
         """(levels, k), a column from each of k generators, in units of the genetic variance."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from bench.errors import BenchError
 from bench.single_step import variants
 from bench.single_step.preconditioners import MADE, Deflated
 from bench.single_step.problem import Problem
-from bench.single_step.system import Blocked, OwnPreconditioner, System
+from bench.single_step.system import Blocked, Carrying, MarkerSystem, OwnPreconditioner, System, Weighted
 from bench.solvers.pcg import Preconditioner, Solution, pcg
 
 # What papers stop at, as ‖r‖/‖b‖: Boerner & Johnston (2019); Freudenberg et al. (2023), whose rule is on squares.
@@ -34,15 +35,41 @@ class Prepared:
 class Estimates:
     """What was found.
 
-    effects: (size,) of the equations: others, then levels × components. marker_effects: (m, q), of the SNPs as they
-    are centred. solution: with the history; its norms are relative to ‖b‖ of the equations. state: (columns,) what a
-    later solve can start from.
+    system: that was solved. effects: (size,) of the equations: others, then levels × components. solution: with the
+    history; its norms are relative to ‖b‖ of the equations.
     """
 
+    system: System
     effects: np.ndarray
-    marker_effects: np.ndarray
     solution: Solution
-    state: np.ndarray
+
+    @property
+    def state(self) -> np.ndarray:
+        """(columns,) what a later solve can start from."""
+        return self.solution.value[:, 0]
+
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """Gw⁻¹û_g, (g, q); None where the polygenic share is 0 and the system does not know it.
+
+        Where it has to be computed, û_g = Mĝ + 1τ1'w + λA_gg w with ĝ = νM'w is solved for w = Gw⁻¹û_g.
+        """
+        problem, system = self.system.problem, self.system
+        if isinstance(system, Carrying):
+            carried = system.carried(self.solution.value).reshape(len(problem.genomic.rows), -1)
+            return problem.scaled(carried, problem.equations.genetic_covariance)
+        if isinstance(system, Weighted):
+            return system.weights(self.solution.value)
+        return _weights(problem, self.effects, self.marker_effects) if problem.genomic.polygenic else None
+
+    @cached_property
+    def marker_effects(self) -> np.ndarray:
+        """(m, q) effects of the SNPs as they are centred: unknowns of the system, or ĝ = ν M'Gw⁻¹û_g."""
+        if isinstance(self.system, MarkerSystem):
+            return self.system.marker_effects(self.solution.value)
+        assert self.weights is not None, "a system has marker effects, or it knows Gw⁻¹u"
+        genomic = self.system.problem.genomic
+        return genomic.marker_variance * genomic.markers.rmatmul(self.weights)
 
     def steps_to(self, rule: float) -> int | None:
         """Steps until ‖r‖/‖b‖ was at most `rule`, None where it never was."""
@@ -50,19 +77,10 @@ class Estimates:
         return int(reached[0]) if reached.size else None
 
 
-def genomic_weights(problem: Problem, found: Estimates) -> np.ndarray | None:
-    """Gw⁻¹û_g, (g, q), from any variant's estimates; None where the polygenic share is 0 and none has it.
-
-    û_g = Mĝ + 1τ1'w + λA_gg w with ĝ = νM'w, which is solved for w = Gw⁻¹û_g.
-    """
-    genomic, size = problem.genomic, problem.equations.size
-    if len(found.state) == size + len(problem.places):  # prior_pcg carries (Gw⁻¹ ⊗ G₀⁻¹)û_g along
-        carried = found.state[size:].reshape(len(genomic.rows), -1)
-        return problem.scaled(carried, problem.equations.genetic_covariance)
-    if not genomic.polygenic:
-        return None
-    genotyped = problem.take(problem.deviations(found.effects)[:, None])
-    rest = genomic.numerator.solve(genotyped - genomic.markers.matmul(found.marker_effects))
+def _weights(problem: Problem, effects: np.ndarray, marker_effects: np.ndarray) -> np.ndarray:
+    genomic = problem.genomic
+    genotyped = problem.take(problem.deviations(effects)[:, None])
+    rest = genomic.numerator.solve(genotyped - genomic.markers.matmul(marker_effects))
     if genomic.constant:
         one = genomic.numerator.solve(np.ones((len(genomic.rows), 1)))
         total = rest.sum(axis=0) / (genomic.polygenic + genomic.constant * one.sum())
@@ -141,4 +159,4 @@ def solve(
         found.true_residual_norms * scale,
         found.converged,
     )
-    return Estimates(effects, system.marker_effects(found.value), scaled, found.value[:, 0])
+    return Estimates(system, effects, scaled)

@@ -29,8 +29,35 @@ class System(Protocol):
         """(size, k) others and genetic effects of the equations, from a solution (columns, k)."""
         ...
 
+
+@runtime_checkable
+class MarkerSystem(System, Protocol):
+    """A system whose unknowns hold the effects of the SNPs."""
+
     def marker_effects(self, v: np.ndarray) -> np.ndarray:
         """(m, q) effects of the SNPs as they are centred, from a solution (columns, 1)."""
+        ...
+
+
+@runtime_checkable
+class Weighted(System, Protocol):
+    """A system whose unknowns tell Gw⁻¹u_g."""
+
+    def weights(self, v: np.ndarray) -> np.ndarray:
+        """(g, q) of it, from a solution (columns, 1)."""
+        ...
+
+
+@runtime_checkable
+class Carrying(System, Protocol):
+    """A system that carries (Gw⁻¹ ⊗ G₀⁻¹)u_g along with its unknowns."""
+
+    def carried(self, V: np.ndarray) -> np.ndarray:
+        """(g·q, k) of it, from a solution (columns, k)."""
+        ...
+
+    def state(self, effects: np.ndarray, carried: np.ndarray) -> np.ndarray:
+        """(columns,) a start, from effects (size,) of the equations and (g·q,) carried."""
         ...
 
 
@@ -87,10 +114,10 @@ class HForm:
     def effects(self, V: np.ndarray) -> np.ndarray:
         return V
 
-    def marker_effects(self, v: np.ndarray) -> np.ndarray:
-        """ĝ = ν M'Gw⁻¹û_g."""
-        genomic, X = self.problem.genomic, self.problem.take(v)
-        return genomic.marker_variance * genomic.markers.rmatmul(self.product(X) + genomic.numerator.solve(X))
+    def weights(self, v: np.ndarray) -> np.ndarray:
+        """Gw⁻¹û_g, (g, q), from a solution (size, 1)."""
+        X = self.problem.take(v)
+        return self.product(X) + self.problem.genomic.numerator.solve(X)
 
 
 def level_blocks(problem: Problem) -> np.ndarray:

@@ -35,7 +35,7 @@ class ScoredData(Data, Protocol):
 
     @property
     def y(self) -> np.ndarray:
-        """(R, 1)."""
+        """(R, 1), fixed effects taken off as far as a quick fit can: PCG stops relative to the right-hand side."""
         ...
 
     def quadratics(self, V: np.ndarray, Y: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.errors import BenchError
-from bench.single_step.system import System
+from bench.single_step.system import Carrying, System
 
 
 def start_from(system: System, effects: np.ndarray, marker_effects: np.ndarray, carried: np.ndarray) -> np.ndarray:
@@ -17,14 +17,14 @@ def start_from(system: System, effects: np.ndarray, marker_effects: np.ndarray, 
     """
     problem, columns = system.problem, system.shape[1]
     size = problem.equations.size
+    if isinstance(system, Carrying):
+        genotyped = problem.scaled(problem.genomic.matmul(carried), problem.equations.genetic_covariance)
+        fitting = effects.copy()
+        fitting[problem.places] = genotyped.ravel()
+        return system.state(fitting, carried.ravel())
     markers = getattr(system, "markers", 0)
     if columns == size:
         return effects.copy()
-    if columns == size + problem.places.size and not markers:
-        start = np.concatenate([effects, carried.ravel()])
-        genotyped = problem.scaled(problem.genomic.matmul(carried), problem.equations.genetic_covariance)
-        start[problem.places] = genotyped.ravel()
-        return start
     if columns == size + markers * problem.components:
         snps = np.zeros((markers, problem.components))
         snps[: len(marker_effects)] = marker_effects

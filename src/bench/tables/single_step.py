@@ -13,7 +13,7 @@ CAPTION = (
     "Round is the median time of a round of PCG with its 95 % bootstrap interval over rounds; the solve is all of "
     "them to ‖r‖/‖b‖ = 1e-11. Rounds and passes are those until 1e-9; a pass is one product of a vector a trait "
     "with Z or Z′. EBV error: the largest difference from the reference at the end, in genetic standard deviations. "
-    "Of ssGTBLUP and APY it is what their approximation of H costs; of another variant above 1e-6 it would be "
+    "Of ssGTBLUP and APY it is what their approximation of H costs; of another variant above 1e-5 it would be "
     "wrong, and not shown here."
 )
 

@@ -51,13 +51,13 @@ PUBLISHED = (
 
 
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per published number."""
+    """One row per published number; none where nothing was solved."""
     found = shared.solves(frame)
     found = found[~found["trait"].str.contains("+", regex=False)] if len(found) else found
     drawn = []
-    for number in PUBLISHED:
+    for number in PUBLISHED if len(found) else ():
         mine = found[found["variant"].isin(number.variants) & (found["preconditioner"] == number.preconditioner)]
         values = mine[number.metric].dropna()
         row = {"source": number.source, "what": number.what, "published": number.value}
         drawn.append(row | {"least": values.min(), "largest": values.max(), "note": number.differs})
-    return pd.DataFrame(drawn)
+    return pd.DataFrame(drawn, columns=["source", "what", "published", "least", "largest", "note"])

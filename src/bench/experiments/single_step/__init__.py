@@ -27,14 +27,14 @@ SAME = ("dataset", "samples", "trait", "polygenic", "tuning")  # what a solve sh
 class View(config.Stanza):
     """Solves that are made for one question. Cases that two views share are made once.
 
-    traits: for each solve how many of the data set's, or their names. samples: how many of the genotyped, null for
-    all. variants, preconditioners: "all" is every one, "default" the first that a variant names. start: "zero", or
+    traits: for each solve how many of the data set's, or their names. samples: how many of the genotyped; null
+    is all. variants, preconditioners: "all" is every one, "default" the first that a variant names. start: "zero", or
     "last", the solution of an evaluation with fewer records and genotypes.
     """
 
     datasets: config.Names
     traits: Annotated[list[config.Count | list[str]], Field(min_length=1)] = [1]
-    samples: Annotated[list[config.Count | None], Field(min_length=1)] = [None]
+    samples: config.Counts | None = None
     variants: list[str] | Literal["all"] = ["prior_pcg"]
     preconditioners: list[str] | Literal["all", "default"] = "default"
     kernels: list[str] = ["auto"]
@@ -106,7 +106,7 @@ def _solves(view: View, config: config.Config) -> dict[str, Case]:
         "single_step",
         {
             "dataset,trait": studied,
-            "samples": view.samples,
+            "samples": view.samples or [None],
             "variant,preconditioner": view.solvers(),
             "kernel,target": builds(view.kernels, config.targets),
             "threads": thread_counts(view.threads),
@@ -145,7 +145,7 @@ def reference_of(case: Case, among: Mapping[str, Case]) -> str:
 def sources(variant: str) -> list[str]:
     """The files a change to which must repeat a solve by `variant`."""
     folder = PACKAGE / "single_step"
-    files = [*folder.glob("*.py"), folder / "variants" / f"{variant}.py", PACKAGE / "solvers" / "pcg.py"]
+    files = [*folder.glob("*.py"), folder / "variants" / f"{variant}.py", *(PACKAGE / "solvers").glob("*.py")]
     return sorted(map(str, files))
 
 

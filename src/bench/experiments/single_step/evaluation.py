@@ -129,4 +129,4 @@ def _model(data: Dataset, spec: Livestock, traits: list[str]) -> Model:
 
 def _table(path: Path | None, types: dict[str, Any]) -> pd.DataFrame:
     assert path is not None, "a livestock data set has it"
-    return pd.read_csv(path, sep="\t", dtype=types, float_precision="round_trip")
+    return pd.read_csv(path, sep="\t", dtype=types)

@@ -7,6 +7,7 @@ triangular solves of prior_pcg, divisions of a diagonal), `rest` (the vectors of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,6 +89,9 @@ class _Relationships:
         with self._watch.part("A"):
             return self._of.matmul(X)
 
+    def draw(self, rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        return self._of.draw(rngs)
+
     def solve(self, X: np.ndarray) -> np.ndarray:
         with self._watch.part("A_inverse"):
             return self._of.solve(X)
@@ -118,7 +122,15 @@ class _System:
         self._of, self._watch = of, watch
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
+        found = getattr(self._of, name)
+        if name not in ("marker_effects", "weights"):
+            return found
+
+        def looked(v: np.ndarray) -> np.ndarray:
+            with self._watch.part(OBSERVE, whole=True):
+                return found(v)
+
+        return looked
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         with self._watch.part("matrix"):
@@ -127,7 +139,3 @@ class _System:
     def effects(self, V: np.ndarray) -> np.ndarray:
         with self._watch.part(OBSERVE, whole=True):
             return self._of.effects(V)
-
-    def marker_effects(self, v: np.ndarray) -> np.ndarray:
-        with self._watch.part(OBSERVE, whole=True):
-            return self._of.marker_effects(v)

@@ -12,19 +12,20 @@ from bench.errors import BenchError
 from bench.experiments import Files
 from bench.experiments.single_step.evaluation import Evaluation, evaluation_of
 from bench.experiments.single_step.problems import centred_problem, make_problem
-from bench.experiments.single_step.young import pedigree_blup, prediction
+from bench.experiments.single_step.young import prediction
 from bench.genotypes.dataset import Dataset
 from bench.matrix import GenotypeMatrix
 from bench.plan import Case
 from bench.provenance import collect_provenance
 from bench.record import Document, atomic_path
 from bench.relationships.genomic import BlockCentred, vanraden1
+from bench.single_step.pedigree_blup import solve_pedigree
 from bench.single_step.problem import Problem
 from bench.single_step.solve import prepare, solve
 from bench.solvers.direct import Cholesky
 
 DENSE = 6000  # unknowns up to which the equations are solved by a dense factor: 0.3 GB, and seconds
-PLAIN = 2e7  # genotypes up to which they are multiplied by numpy, apart from every kernel
+PLAIN = 5e6  # genotypes up to which they are multiplied by numpy, apart from every kernel
 TIGHT = 1e-13  # of ‖r‖/‖b‖; what PCG attains in float64 may lie above, and is a row
 
 
@@ -73,7 +74,7 @@ def _attempt(doc: Document, case: Case, data: Dataset) -> Reference:
     with measure.exclusive(), surroundings.watched(doc, case["threads"]):
         problem = _problem(case, evaluation)
         ebv, how = _solved(doc, problem)
-        _compare(doc, evaluation, {"single-step": ebv, "pedigree": pedigree_blup(problem.equations)})
+        _compare(doc, evaluation, {"single-step": ebv, "pedigree": pedigree_ebv(problem)})
     doc.add("n_records", len(evaluation.records), "1", phase="data")
     doc.add("unknowns", problem.equations.size, "1", phase="data", note=how)
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
@@ -102,6 +103,12 @@ def _solved(doc: Document, problem: Problem) -> tuple[np.ndarray, str]:
     found = solve(prepare("prior_pcg", problem, memory=1 << 60), rtol=TIGHT, max_steps=3000)
     doc.add("true_residual_norm", float(found.solution.true_residual_norms[0]), "1", phase="reference")
     return equations.genetic(found.effects)[: equations.animals], "prior_pcg"
+
+
+def pedigree_ebv(problem: Problem) -> np.ndarray:
+    """(n, q) EBVs without genotypes."""
+    found = solve_pedigree(problem.equations, library=problem.library)
+    return problem.equations.genetic(found.value[:, 0])[: problem.equations.animals]
 
 
 def _compare(doc: Document, evaluation: Evaluation, methods: dict[str, np.ndarray]) -> None:

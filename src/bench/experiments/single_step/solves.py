@@ -28,9 +28,9 @@ from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, prepar
 from bench.single_step.variants import Size
 from bench.solvers.operator import Operator
 
-# Largest difference of an exact variant's EBVs from the reference, in genetic standard deviations. Where the residual
-# is 1e-10 systems in the H-form are off by up to 3e-6, hence the 1e-11 that views ask for; docs/single-step.md.
-EBV_TOLERANCE = 1e-6
+# Largest difference of an exact variant's EBVs from the reference, in genetic standard deviations. At a residual of
+# 1e-11, which views ask for, systems in the H-form are off by up to 1e-6 in populations of 30,000.
+EBV_TOLERANCE = 1e-5
 RULES = {
     "boerner_johnston": PUBLISHED_RULES["Boerner & Johnston 2019"],
     "freudenberg": PUBLISHED_RULES["Freudenberg et al. 2023"],

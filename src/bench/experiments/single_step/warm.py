@@ -74,6 +74,7 @@ def _last_solution(s: Session, last: Evaluation, build: Build | None) -> tuple[E
         problem = centred_problem(case, last, operator)
         made = prepare(case["variant"], problem, memory=s.memory, preconditioner=case["preconditioner"])
         found = solve(made, **s.control)
+        _ = found.marker_effects, found.weights  # computed while there are genotypes to multiply
     finally:
         operator.close()
     if not found.solution.converged.all():
@@ -82,13 +83,12 @@ def _last_solution(s: Session, last: Evaluation, build: Build | None) -> tuple[E
 
 
 def _start(s: Session, system: object, last: Evaluation, before: Estimates, of: Problem) -> np.ndarray:
-    q, size = of.components, of.equations.size
     now = s.evaluation
-    carried = np.zeros((len(now.genotyped), q))
-    if before.state.size == size + of.places.size:  # carried along by prior_pcg
+    carried = np.zeros((len(now.genotyped), of.components))
+    if before.weights is not None:
         at = np.searchsorted(now.genotyped, last.genotyped, sorter=np.argsort(now.genotyped))
         rows = np.argsort(now.genotyped)[at]
-        carried[rows] = before.state[size:].reshape(-1, q)
+        carried[rows] = of.scaled(before.weights, of.precision)
     effects = carried_effects(last, now, before.effects)
     try:
         return start_from(system, effects, before.marker_effects, carried)  # type: ignore[arg-type]

@@ -5,33 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-
-from bench.models.equations import Equations
-from bench.solvers.pcg import jacobi, pcg
 
 DRAWS = 200  # bootstrap samples
 SEED = 20_262
-
-
-class _Matrix:
-    def __init__(self, matrix: sparse.csr_array):
-        self._matrix, self.shape = matrix, (len(matrix.indptr) - 1, len(matrix.indptr) - 1)
-
-    def matmul(self, V: np.ndarray) -> np.ndarray:
-        return self._matrix @ V
-
-
-def pedigree_blup(equations: Equations, *, rtol: float = 1e-9, max_steps: int = 20_000) -> np.ndarray:
-    """(n, q) EBVs without genotypes: S v = b by PCG with the diagonal."""
-    found = pcg(
-        _Matrix(equations.matrix),
-        equations.rhs[:, None],
-        preconditioner=jacobi(equations.matrix.diagonal()),
-        rtol=rtol,
-        max_steps=max_steps,
-    )
-    return equations.genetic(found.value[:, 0])[: equations.animals]
+EQUAL = 1e-12  # of a sum of squares, what rounding leaves of the variance of equal numbers
 
 
 @dataclass(frozen=True)
@@ -49,6 +26,7 @@ def prediction(ebv: np.ndarray, truth: np.ndarray, family: np.ndarray) -> Predic
     """ebv, truth: (r,). family: (r,) whose animals are alike, and are drawn together: the same draws in every call
     with the same families, so that differences of two predictions are paired."""
     _, at = np.unique(family, return_inverse=True)
+    ebv, truth = ebv - ebv.mean(), truth - truth.mean()  # sums of squares then lose no digits
     columns = (np.ones_like(ebv), ebv, truth, ebv * ebv, truth * truth, ebv * truth)
     sums = np.column_stack([np.bincount(at, weights=column) for column in columns])
     times = np.random.default_rng(SEED).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=DRAWS)
@@ -57,7 +35,8 @@ def prediction(ebv: np.ndarray, truth: np.ndarray, family: np.ndarray) -> Predic
 
 
 def _moments(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Correlations and slopes of rows (n, Σx, Σy, Σx², Σy², Σxy)."""
+    """Correlations and slopes of rows (n, Σx, Σy, Σx², Σy², Σxy); NaN where a sample does not vary."""
     n, x, y, xx, yy, xy = sums.T
     of_x, of_y, both = xx - x * x / n, yy - y * y / n, xy - x * y / n
+    of_x[of_x <= EQUAL * xx], of_y[of_y <= EQUAL * yy] = np.nan, np.nan
     return both / np.sqrt(of_x * of_y), both / of_x

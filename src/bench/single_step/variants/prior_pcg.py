@@ -43,8 +43,6 @@ class Partition:
 class PriorSystem:
     """(b, u) and, carried along, (Gw⁻¹ ⊗ G₀⁻¹)u_g."""
 
-    markers = 0
-
     def __init__(self, problem: Problem):
         self.problem, self._partition = problem, Partition(problem)
         pattern = self._partition.pattern
@@ -76,12 +74,11 @@ class PriorSystem:
     def effects(self, V: np.ndarray) -> np.ndarray:
         return V[: self.shape[0]]
 
-    def marker_effects(self, v: np.ndarray) -> np.ndarray:
-        """ĝ = ν M'Gw⁻¹û_g."""
-        p = self.problem
-        carried = v[self.shape[0] :].reshape(len(p.genomic.rows), -1)
-        weights = p.scaled(carried, p.equations.genetic_covariance)
-        return p.genomic.marker_variance * p.genomic.markers.rmatmul(weights)
+    def carried(self, V: np.ndarray) -> np.ndarray:
+        return V[self.shape[0] :]
+
+    def state(self, effects: np.ndarray, carried: np.ndarray) -> np.ndarray:
+        return np.concatenate([effects, carried])
 
 
 def prepare(problem: Problem, options: Options) -> PriorSystem:
