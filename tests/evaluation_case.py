@@ -72,7 +72,13 @@ class Oracle:
         self._pedigree(pedigree)
         if "genotypes" in model:
             self._genotypes(Path(model["genotypes"]["plink"]), model["single_step"])
-        self._blup(model, pd.read_csv(model["records"], sep="\t", dtype={"id": str}))
+        self._model, self._records = model, pd.read_csv(model["records"], sep="\t", dtype={"id": str})
+        self._blup(model, self._records)
+
+    def likelihood_at(self, variances: dict) -> float:
+        """The restricted log-likelihood at other variances; the solutions are then those, too."""
+        self._blup(self._model | {"variances": variances}, self._records)
+        return self.log_likelihood
 
     def _pedigree(self, pedigree: pd.DataFrame) -> None:
         """A of the animals (A^Γ with metafounders), Q, and K of animals and groups."""
