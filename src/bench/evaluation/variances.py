@@ -123,7 +123,8 @@ def _written(out: Path, inputs: Inputs, journal: Journal) -> Iterator[_Found]:
         try:
             yield found
         finally:
-            results.write_table(out / "trace", pd.DataFrame(found.trace))
+            if found.trace:
+                results.write_table(out / "trace", pd.DataFrame(found.trace))
         components = found.components
         assert components is not None
         components.write_yaml(out / "variances.yaml")
