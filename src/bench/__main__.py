@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BenchError as error:
         print(f"bench {options.verb}: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"bench {options.verb}: out of memory ({error}); close programs or use less data", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"bench {options.verb}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -15,13 +15,13 @@ from bench.genotypes.packed import PackedGenotypes, pack_dosages, write_bed
 from evaluation_case import GROUPS, ONE, TWO
 
 
-def refused(model, out, capsys, *more):
+def refused(model, out, capsys, *more, log=None):
     """The sentence; nothing but the log was written, and its last line has the sentence."""
     assert solve(model, out, *more) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bench solve: ")]
     sentence = said.removeprefix("bench solve: ")
     assert [p.name for p in out.iterdir()] == ["log.txt"]
-    assert (out / "log.txt").read_text().rstrip().endswith(f"stopped: {sentence}")
+    assert (log or f"stopped: {sentence}") in (out / "log.txt").read_text().splitlines()[-1]
     return sentence
 
 
@@ -205,6 +205,17 @@ def test_too_little_memory_is_said_beforehand(farm, tmp_path):
     with pytest.raises(BenchError, match=r"exact reliabilities of 300 levels .* GB of memory, .* GB can be used"):
         evaluate(exact, tmp_path / "out", Settings(threads=1, memory=400_000))
     assert "iterations" not in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_memory_that_is_gone_meanwhile_is_a_sentence(farm, tmp_path, monkeypatch, capsys):
+    from bench.evaluation import solve as module
+
+    def gone(*_, **__):
+        raise MemoryError("Unable to allocate 3.2 TiB")
+
+    monkeypatch.setattr(module, "prepare", gone)
+    said = refused(write_model(farm, tmp_path / "model.yaml"), tmp_path / "out", capsys, log="stopped: Unable")
+    assert said.startswith("out of memory (Unable to allocate 3.2 TiB); close programs")
 
 
 def test_a_full_disk(farm, tmp_path, full_folder, capsys):
