@@ -15,6 +15,7 @@ from bench.figures.style import Look
 # Okabe & Ito's colours and style.FREE_COLOURS; the variants of one form have neighbouring ones.
 LOOKS = {
     "prior_pcg": Look("#D55E00", "o"),
+    "prior_pcg_exact": Look("#E69F00", "h"),
     "ss_h": Look("#000000", "s"),
     "ss_h_tilde": Look("#5B5B5B", "D"),
     "ss_t": Look("#0072B2", "^"),
@@ -33,9 +34,19 @@ DASHES: dict[str, Any] = {
     "deflation": (0, (5, 1, 1, 1)),
 }
 CLOSE = 1.7  # two sizes that differ by less have no room for two names
-TITLES = {"prior_pcg": "prior-PCG", "ss_h": "SS-H", "ss_h_tilde": "SS-H~", "ss_t": "SS-T", "ssgtablup": "ssGTABLUP",
-          "ssgtblup": "ssGTBLUP", "apy": "APY", "sssnpblup": "ssSNPBLUP", "taskinen": "Taskinen",
-          "fernando": "Fernando"}  # fmt: skip
+TITLES = {
+    "prior_pcg": "prior-PCG",
+    "prior_pcg_exact": "prior-PCG, exact",
+    "ss_h": "SS-H",
+    "ss_h_tilde": "SS-H~",
+    "ss_t": "SS-T",
+    "ssgtablup": "ssGTABLUP",
+    "ssgtblup": "ssGTBLUP",
+    "apy": "APY",
+    "sssnpblup": "ssSNPBLUP",
+    "taskinen": "Taskinen",
+    "fernando": "Fernando",
+}
 
 
 def look(variant: str) -> Look:

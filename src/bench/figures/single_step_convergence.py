@@ -64,7 +64,7 @@ def _panel(at: Axes, wide: pd.DataFrame, x: str, y: str) -> None:
         if x == "passes" and not of["passes"].max() > 0:
             continue
         dash = shared.DASHES.get(str(preconditioner), "-")
-        width = 1.6 if variant == "prior_pcg" else 0.8
+        width = 1.6 if str(variant).startswith("prior_pcg") else 0.8
         at.plot(of[x].astype(float), of[y], color=shared.look(str(variant)).colour, ls=dash, lw=width)
     style.log_axis(at, "y", wide[y].clip(lower=1e-12 if y == "residual_norm" else 1e-9), pad=2)
     at.set_xlim(left=0)

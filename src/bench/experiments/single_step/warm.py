@@ -13,6 +13,7 @@ from bench.experiments.single_step.problems import centred_problem
 from bench.experiments.single_step.solves import History, Refused, Session, set_up, solved, verdict
 from bench.single_step.problem import Problem
 from bench.single_step.solve import Estimates, prepare, solve
+from bench.single_step.system import System
 from bench.single_step.warm import start_from
 from bench.solvers.operator import Operator
 
@@ -82,7 +83,7 @@ def _last_solution(s: Session, last: Evaluation, build: Build | None) -> tuple[E
     return found, problem
 
 
-def _start(s: Session, system: object, last: Evaluation, before: Estimates, of: Problem) -> np.ndarray:
+def _start(s: Session, system: System, last: Evaluation, before: Estimates, of: Problem) -> np.ndarray:
     now = s.evaluation
     carried = np.zeros((len(now.genotyped), of.components))
     if before.weights is not None:
@@ -91,6 +92,6 @@ def _start(s: Session, system: object, last: Evaluation, before: Estimates, of: 
         carried[rows] = of.scaled(before.weights, of.precision)
     effects = carried_effects(last, now, before.effects)
     try:
-        return start_from(system, effects, before.marker_effects, carried)  # type: ignore[arg-type]
+        return start_from(system, effects, before.marker_effects, carried)
     except BenchError as error:
         raise Refused(str(error)) from None
