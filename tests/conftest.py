@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.build import installed
 from bench.genotypes.dataset import import_plink
+from evaluation_case import make_population
 from small_plink import write_plink
 
 # A test that runs a case in this process must not bind it, and every test and program after it, to one core.
@@ -29,6 +31,15 @@ def small_dataset(plink_files: Path, tmp_path: Path) -> Path:
     bed, bim, fam, tsv = (plink_files.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam", ".tsv"))
     import_plink("sheep", bed=bed, bim=bim, fam=fam, phenotypes=tsv).write(manifest)
     return manifest
+
+
+@pytest.fixture(scope="session")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small livestock population (evaluation_case.py), not to be changed."""
+    library = installed("genedrop").library
+    if library is None or installed("pedigree").library is None:
+        pytest.skip("g++ is needed for populations and pedigrees")
+    return make_population(tmp_path_factory.mktemp("farm"), library)
 
 
 @pytest.fixture

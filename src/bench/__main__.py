@@ -13,6 +13,7 @@ from bench import arguments as command_line
 from bench.errors import BenchError
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BenchError as error:
         print(f"bench {options.verb}: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"bench {options.verb}: out of memory ({error}); close programs or use less data", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"bench {options.verb}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -402,9 +409,32 @@ def solve(options: argparse.Namespace) -> int:
         start=options.start,
         resume=options.resume,
         max_steps=options.max_steps,
+        memory=options.memory,
         blupf90=options.blupf90,
     )
     return 0 if evaluate(options.model, options.out, settings) else 1
+
+
+def variances(options: argparse.Namespace) -> int:
+    """Estimate the variance components of a model file, from its own as a start, and write variances.yaml (what
+    replaces them), tables with standard errors, heritabilities, the trace and a log. Exactly, by AI-REML, where it
+    fits; for one trait by simulated scores at any size. Status 1: it did not converge."""
+    from bench.evaluation.variances import Settings, estimate_variances
+
+    names = ("method", "simulations", "seed", "max_steps", "threads", "memory")
+    settings = Settings(**{name: getattr(options, name) for name in names})
+    return 0 if estimate_variances(options.model, options.out, settings) else 1
+
+
+def validate(options: argparse.Namespace) -> None:
+    """Compare the breeding values of an evaluation with part of the data with those of one with all, of the same
+    animals: bias, dispersion, ratio of accuracies (the method LR), with intervals."""
+    from bench.evaluation import validate as validating
+
+    drawn = validating.validate(options.partial, options.whole, animals=options.animals)
+    if options.out:
+        validating.write(drawn, options.out)
+    print(validating.to_text(drawn))
 
 
 def summary(options: argparse.Namespace) -> None:
@@ -450,6 +480,8 @@ VERBS = {
     "compare": compare,
     "claims": claims,
     "solve": solve,
+    "variances": variances,
+    "validate": validate,
     "summary": summary,
     "agreement": agreement,
 }

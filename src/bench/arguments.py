@@ -168,11 +168,29 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at = verb("solve", "evaluate a model file: breeding values, SNP effects, reliabilities")
     at.add_argument("model", type=Path, help="model file (docs/models.md)")
     path(at, "--out", help="folder to write to")
-    at.add_argument("--threads", type=int, default=None, help="threads (default: all cores)")
+    at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
     path(at, "--start", default=None, help="folder of an earlier evaluation, whose solution to start from")
     at.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run in --out")
-    at.add_argument("--max-steps", type=int, default=10_000, help="of PCG (default: 10000)")
+    at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
     at.add_argument("--blupf90", action="store_true", help="write BLUPF90's `solutions` as well")
+
+    at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
+
+    at = verb("variances", "estimate the variance components of a model file")
+    at.add_argument("model", type=Path, help="model file (docs/models.md), whose variances are the start")
+    path(at, "--out", help="folder to write to")
+    at.add_argument("--method", metavar="NAME", default="auto", help="exact, simulated, or auto (default)")
+    at.add_argument("--simulations", type=int, metavar="N", default=15, help="simulated data sets (default: 15)")
+    at.add_argument("--seed", type=int, metavar="N", default=1, help="of the simulation (default: 1)")
+    at.add_argument("--max-steps", type=int, metavar="N", help="most steps (default: the method's own)")
+    at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
+    at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
+
+    at = verb("validate", "hold the breeding values of partial data against those of all (method LR)")
+    for name, said in (("partial", "part of the data"), ("whole", "all")):
+        at.add_argument(name, type=Path, metavar=name.upper(), help=f"folder of `bench solve` with {said}")
+    path(at, "--animals", default=None, help="file of the animals to compare, an id a line (default: all)")
+    path(at, "--out", default=None, help="folder for the table (CSV, HTML, Markdown)")
 
     at = verb("summary", "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")

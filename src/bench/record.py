@@ -29,15 +29,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     tmp = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-        os.close(handle)
-        tmp = Path(name)
-        yield tmp
-        with tmp.open("rb") as written:
-            os.fsync(written.fileno())
-        tmp.chmod(0o666 & ~_umask())
-        tmp.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+            os.close(handle)
+            tmp = Path(name)
+            yield tmp
+            with tmp.open("rb") as written:
+                os.fsync(written.fileno())
+            tmp.chmod(0o666 & ~_umask())
+            tmp.replace(path)
+    finally:
+        if tmp is not None:
+            tmp.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What keeps `path` from being written becomes a sentence that says what to do."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _CANNOT_WRITE or isinstance(error, FileNotFoundError):
             raise
@@ -45,9 +56,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             f"{path}: cannot write ({error.strerror}); {_CANNOT_WRITE[error.errno]} and run again: "
             "what has finished is kept"
         ) from error
-    finally:
-        if tmp is not None:
-            tmp.unlink(missing_ok=True)
 
 
 _CANNOT_WRITE = {

@@ -51,7 +51,10 @@ def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Calla
     coding = _coding(files, matrix, metafounders=model.pedigree.metafounders is not None)
     left_out = int((coding.scale == 0).sum())
     if left_out:
-        say(f"{left_out} of {coding.scale.size} SNPs are left out: the rarer allele's frequency is below the limit")
+        say(
+            f"{left_out} of {coding.scale.size} SNPs are left out: they do not vary, or the frequency of their rarer "
+            f"allele is below min_maf = {files.min_maf:g}"
+        )
     missing = missing_calls(matrix.packed, threads=threads, library=installed("missing").library)
     matrix.packed.forget()
     return Genotyped(ids, rows, prefix, matrix, coding, Centred(matrix.products, coding, missing))
@@ -68,13 +71,9 @@ def _report(
     snps = matrix.snps
     assert snps is not None
     report = check_genotypes(matrix.packed, individuals=ids, snps=snps, pairs=pairs)
-    for kind, found in report.problems().groupby("kind", sort=False):
+    for kind, sentence in report.sentences().items():
         if kind != "monomorphic":
-            first = found.iloc[0]
-            other = f" and {first['other']}" if first["other"] else ""
-            say(
-                f"warning: genotypes: {len(found)} × {kind}, such as {first['item']}{other}; `bench check` lists them"
-            )
+            say(f"warning: genotypes: {sentence}; `bench check` lists all")
 
 
 def _coding(files: GenotypeFiles, matrix: GenotypeMatrix, *, metafounders: bool) -> Coding:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
+from bench.errors import BenchError
 from bench.measure import CLOCK, Clock, peak_rss
+from bench.record import writing
 
 EVERY = 2.0  # seconds between two lines of an iteration
 
 
 class Journal:
-    """Lines with the time since the start, on `terminal` and in the file `path`, which is there from the first on."""
+    """Lines with the time since the start, on `terminal` and in the file `path`, which is there from the first on.
 
-    def __init__(self, path: Path, *, clock: Clock = CLOCK, terminal: TextIO | None = None):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8", buffering=1)
+    append: to the log of an interrupted run, which this one goes on with.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False, clock: Clock = CLOCK, terminal: TextIO | None = None):
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a" if append else "w", encoding="utf-8", buffering=1)
+        self._path = path
         self._clock, self._terminal = clock, terminal or sys.stderr
         self._start = clock.wall()
         self.seconds: dict[str, float] = {}
@@ -32,7 +39,11 @@ class Journal:
     def say(self, text: str) -> None:
         line = f"[{minutes(self.elapsed)}] {text}"
         print(line, file=self._terminal, flush=True)
-        print(line, file=self._file)
+        self._note(line)
+
+    def _note(self, line: str) -> None:
+        with writing(self._path):
+            print(line, file=self._file)
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -42,14 +53,15 @@ class Journal:
         took = self.seconds[what] = self.elapsed - before
         self.say(f"{what}: {took:.1f} s, peak {peak_rss() / 1e9:.2f} GB")
 
-    def close(self) -> None:
-        self._file.close()
-
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """The last line of a log is why it ended before its time; the terminal hears it from the command."""
+        with suppress(OSError, BenchError):  # of a full disk, which is why it ended
+            if error is not None:
+                self._note(f"[{minutes(self.elapsed)}] stopped: {str(error) or type(error).__name__}")
+            self._file.close()
 
 
 class Iterations:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,8 @@ from bench.record import atomic_path, write_json
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.problem import Problem
 from bench.single_step.reliability import Reliabilities
-from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared
+from bench.single_step.solve import Estimates
+from bench.solvers.pcg import Solution
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -86,27 +90,32 @@ def write_convergence(out: Path, history: list[tuple[int, float, float]], precon
     write_table(out / "convergence", table)
 
 
-def write_summary(out: Path, model: Model, prepared: Prepared, found: Estimates, journal: Journal) -> None:
-    """evaluation.json: what was solved, how, whether it converged, and what it cost."""
+@contextmanager
+def whole(out: Path, name: str = "evaluation.json") -> Iterator[dict[str, Any]]:
+    """What the block puts into the summary becomes the file `name` once all other files are written.
+
+    The one of an earlier evaluation goes first: a folder that has one is whole.
+    """
+    (out / name).unlink(missing_ok=True)
+    summary: dict[str, Any] = {}
+    yield summary
+    write_json(out / name, summary)
+
+
+def summary(model: Model, solution: Solution, journal: Journal) -> dict[str, Any]:
+    """Whether it converged, and what it cost."""
     commit, changed = git_state()
-    solution = found.solution
-    write_json(
-        out / "evaluation.json",
-        {
-            "converged": bool(solution.converged.all()),
-            "variant": prepared.variant.name,
-            "preconditioner": prepared.preconditioner_name,
-            "equations": prepared.system.shape[0],
-            "steps": solution.steps,
-            "residual": float(solution.true_residual_norms[0]),
-            "tolerance": model.single_step.tolerance,
-            "steps_to_published_rules": {name: found.steps_to(rule) for name, rule in PUBLISHED_RULES.items()},
-            "seconds": {what: round(seconds, 3) for what, seconds in journal.seconds.items()},
-            "peak_bytes": peak_rss(),
-            "commit": commit,
-            "uncommitted_changes": changed,
-        },
-    )
+    return {
+        "converged": bool(solution.converged.all()),
+        "equations": len(solution.value),
+        "steps": solution.steps,
+        "residual": float(solution.true_residual_norms[0]),
+        "tolerance": model.single_step.tolerance,
+        "seconds": {what: round(seconds, 3) for what, seconds in journal.seconds.items()},
+        "peak_bytes": peak_rss(),
+        "commit": commit,
+        "uncommitted_changes": changed,
+    }
 
 
 def write_blupf90(

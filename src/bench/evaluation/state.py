@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +32,11 @@ class Checkpoint:
     def __init__(self, path: Path, fingerprint: str, journal: Journal):
         self.path, self._fingerprint, self._journal = path, fingerprint, journal
         self._written = journal.elapsed
+        self._last: np.ndarray | None = None
 
     def offer(self, state: np.ndarray) -> None:
         """Write the state (columns,) if the last one is old enough."""
+        self._last = state
         if self._journal.elapsed - self._written >= EVERY:
             self.write(state)
 
@@ -40,6 +44,17 @@ class Checkpoint:
         with atomic_path(self.path) as tmp, tmp.open("wb") as file:
             np.savez(file, state=state, fingerprint=self._fingerprint)
         self._written = self._journal.elapsed
+
+    @contextmanager
+    def kept_on_interrupt(self) -> Iterator[None]:
+        """Should the block be interrupted by Ctrl-C, write the state that was offered last."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self._last is not None:
+                self.write(self._last)
+                self._journal.say(f"interrupted: {self.path} is kept; give the same command with --resume to go on")
+            raise
 
     def read(self) -> np.ndarray:
         """The state; BenchError if there is none, or it is of another evaluation."""
@@ -49,6 +64,7 @@ class Checkpoint:
                 f"{self.path} is of another model, other data or another variant; solve without --resume, or start "
                 "from a finished evaluation with --start"
             )
+        self._journal.say(f"going on from {self.path}")
         return found["state"]
 
     def remove(self) -> None:

@@ -77,15 +77,19 @@ class GenotypeReport:
         columns = ["kind", "item", "other", "value"]
         return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
-    def __str__(self) -> str:
+    def sentences(self) -> dict[str, str]:
+        """A sentence for each kind of problem that there is, with how many and the first ones."""
         problems = self.problems()
+        of = {kind: problems[problems["kind"] == kind] for kind in SENTENCES}
+        return {kind: SENTENCES[kind](self, found) for kind, found in of.items() if len(found)}
+
+    def __str__(self) -> str:
         lines = [
             f"{self.individuals.size} individuals × {self.snps.size} SNPs, call rate "
             f"{self.snp_call_rate.mean():.4g}; {len(self.parents)} pairs of offspring and parent compared"
         ]
-        for kind, sentence in SENTENCES.items():
-            found = problems[problems["kind"] == kind]
-            lines.append(f"{kind}: {sentence(self, found) if len(found) else 'none'}")
+        found = self.sentences()
+        lines += [f"{kind}: {found.get(kind, 'none')}" for kind in SENTENCES]
         return "\n".join(lines)
 
 
@@ -138,14 +142,12 @@ SENTENCES = {
 
 def refuse(report: GenotypeReport, kinds: Iterable[str] = ("conflict", "duplicate")) -> None:
     """BenchError with the first ids if the report has problems of these kinds; all of them in one sentence."""
-    problems = report.problems()
-    said = []
+    found, said = report.sentences(), []
     for kind in kinds:
         if kind not in SENTENCES:
             raise BenchError(f"there is no check {kind!r} of genotypes; there are {', '.join(SENTENCES)}")
-        found = problems[problems["kind"] == kind]
-        if len(found):
-            said.append(SENTENCES[kind](report, found))
+        if kind in found:
+            said.append(found[kind])
     if said:
         raise BenchError(f"genotypes: {'; '.join(said)}")
 

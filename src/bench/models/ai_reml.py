@@ -42,12 +42,16 @@ class Step:
 class Estimates:
     """errors: standard errors of the numbers in `variances`, NaN where the information is singular.
 
+    parameters: (p,) matrix, row and column of each number, of the lower triangles. covariance: (p, p) of their
+    errors.
     log_likelihood: restricted, up to a constant of the data. status: "converged"; "boundary", where a matrix is
     singular to BOUNDARY and its errors mean nothing; "not converged".
     """
 
     variances: Variances
     errors: Variances
+    parameters: tuple[tuple[str, int, int], ...]
+    covariance: np.ndarray
     log_likelihood: float
     steps: tuple[Step, ...]
     status: str
@@ -110,11 +114,20 @@ def _estimates(fit: _Fit, steps: tuple[Step, ...], tolerance: float) -> Estimate
         status = "not converged"
     with np.errstate(all="ignore"):
         try:
-            errors = np.sqrt(np.diag(np.linalg.inv(fit.information)))
+            covariance = np.linalg.inv(fit.information)
         except np.linalg.LinAlgError:
-            errors = np.full(len(slopes), np.nan)
+            covariance = np.full((len(slopes), len(slopes)), np.nan)
+        errors = np.sqrt(np.diag(covariance))
     zero = {name: np.zeros_like(matrix) for name, matrix in fit.matrices.items()}
-    return Estimates(fit.variances, _variances(_added(zero, errors)), fit.log_likelihood, steps, status)
+    return Estimates(
+        fit.variances,
+        _variances(_added(zero, errors)),
+        tuple(_parameters(fit.matrices)),
+        covariance,
+        fit.log_likelihood,
+        steps,
+        status,
+    )
 
 
 def _by_average_information(fit: _Fit, tolerance: float) -> tuple[_Fit | None, float | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from bench.errors import BenchError
 from bench.models.design import Design
 from bench.models.model_file import Model, read_model
 from bench.models.records import Records, read_records
@@ -21,11 +22,29 @@ def load(path: Path | str) -> tuple[Model, Pedigree, Records, Design]:
     The equations are `design.assemble(inverse, model.covariances)` with the `inverse` below.
     """
     model = read_model(path)
+    return model, *load_data(model)
+
+
+def load_data(model: Model) -> tuple[Pedigree, Records, Design]:
+    """What a checked model names; BenchError says what cannot be."""
     file = model.pedigree
     groups = read_gamma(file.metafounders)[0] if file.metafounders else file.groups
     pedigree = read_pedigree(file.file, selfing=file.selfing, groups=groups)
+    _check_fixed_groups(model, pedigree)
     records = read_records(model, pedigree)
-    return model, pedigree, records, Design.of(model, pedigree, records)
+    return pedigree, records, Design.of(model, pedigree, records)
+
+
+def _check_fixed_groups(model: Model, pedigree: Pedigree) -> None:
+    """A fixed group that nobody descends from has an equation of zeros."""
+    of = (pedigree.sire_group, pedigree.dam_group)
+    used = np.unique(np.concatenate([group[group >= 0] for group in of if group is not None] or [np.empty(0, int)]))
+    if model.pedigree.groups and model.pedigree.group_effect == "fixed" and used.size < len(pedigree.groups):
+        absent = [name for k, name in enumerate(pedigree.groups) if k not in used]
+        raise BenchError(
+            f"{model.pedigree.file}: no unknown parent is of the group {absent[0]!r}; take it off pedigree.groups, "
+            "or let group_effect be random"
+        )
 
 
 def gamma(model: Model) -> np.ndarray | None:

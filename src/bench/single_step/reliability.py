@@ -49,6 +49,17 @@ def exact_bytes(problem: Problem, levels: int) -> int:
     return 8 * max(4 * g * g, (levels * problem.components) ** 2 + 2 * g * g + 2 * BLOCK * problem.equations.size)
 
 
+def check_exact(problem: Problem, levels: int, memory: int) -> None:
+    """BenchError if `exact` cannot be had: no polygenic share, or too little memory for so many levels."""
+    if problem.genomic.polygenic <= 0:
+        raise BenchError("exact reliabilities need a polygenic share above 0; sampled ones take 0")
+    if (need := exact_bytes(problem, levels)) > memory:
+        raise BenchError(
+            f"exact reliabilities of {levels} levels × {problem.components} components need {need / 1e9:.3g} GB of "
+            f"memory, {memory / 1e9:.3g} GB can be used; sample them"
+        )
+
+
 def exact(problem: Problem, *, memory: int, animals: np.ndarray | None = None) -> Reliabilities:
     """Reliabilities from the inverse of S + (Gw⁻¹ − A_gg⁻¹) ⊗ G₀⁻¹ after all other effects have been absorbed.
 
@@ -59,15 +70,9 @@ def exact(problem: Problem, *, memory: int, animals: np.ndarray | None = None) -
     deviations from them can be predicted nevertheless.
     """
     n, q, genomic = problem.equations.animals, problem.components, problem.genomic
-    if genomic.polygenic <= 0:
-        raise BenchError("exact reliabilities need a polygenic share above 0; sampled ones take 0")
     random = n if problem.shares is not None else problem.levels
     levels = np.arange(random) if animals is None else np.union1d(animals, genomic.rows)
-    if (need := exact_bytes(problem, levels.size)) > memory:
-        raise BenchError(
-            f"exact reliabilities of {levels.size} levels × {q} components need {need / 1e9:.3g} GB of memory, "
-            f"{memory / 1e9:.3g} GB can be used; sample them"
-        )
+    check_exact(problem, levels.size, memory)
     difference, rows = difference_of_inverses(genomic), np.searchsorted(levels, genomic.rows)
     C = _coefficients(problem, levels)
     for a in range(q):
