@@ -8,7 +8,7 @@ from test_single_step import MEMORY, library
 
 from bench.models.load import load
 from bench.relationships.numerator import GenotypedNumerator, Numerator
-from bench.single_step.model_data import DesignData, design_model, trait_variances, without_fixed_effects
+from bench.single_step.model_data import DesignData, design_model, trait_variances
 from bench.single_step.problem import Genomic, single_step_problem
 from bench.single_step.reliability import exact, sampled
 from bench.single_step.samples import GeneticSampler
@@ -81,7 +81,8 @@ def test_reliabilities_of_a_model_with_maternal_effects_and_environments(tmp_pat
 def test_fixed_effects_taken_off_change_no_prediction(tmp_path, traits):
     case = Case(5, tmp_path, traits=traits, weights=True)
     model, pedigree, records, design = load(case.path)
-    Y = without_fixed_effects(design)
+    less, fit = design.less_fixed()
+    Y = less.records.y
     np.testing.assert_array_equal(np.isnan(Y), np.isnan(records.y))
     assert np.nanmax(np.abs(np.nanmean(Y, axis=0))) < 1e-6  # y is drawn around 3
     data = DesignData(design, model.covariances)
@@ -89,6 +90,8 @@ def test_fixed_effects_taken_off_change_no_prediction(tmp_path, traits):
     C, rhs = equations.matrix.toarray(), data.rhs(np.stack([records.y, Y], axis=-1))
     V = np.linalg.solve(C, rhs)[design.fixed :]
     np.testing.assert_allclose(V[:, 0], V[:, 1], rtol=1e-8, atol=1e-10)
+    whole = np.linalg.solve(C, rhs)[: design.fixed]
+    np.testing.assert_allclose(whole[:, 1] + fit, whole[:, 0], rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.statistical

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy import sparse
 
 from bench.build import installed
@@ -26,15 +27,23 @@ from bench.single_step.problem import Problem
 
 @dataclass(frozen=True)
 class Inputs:
-    """genotyped: None for pedigree BLUP. library: the compiled pedigree."""
+    """design: of records less a quick fit of their fixed effects; fixed_fit: (fixed,) that fit, which solutions get
+    back. genotyped: None for pedigree BLUP. library: the compiled pedigree."""
 
     path: Path
     model: Model
     pedigree: Pedigree
     design: Design
+    fixed_fit: np.ndarray
     genotyped: Genotyped | None
     threads: int
     library: Path
+
+    def whole(self, effects: np.ndarray) -> np.ndarray:
+        """(size,) solutions with what was taken off the records."""
+        out = effects.copy()
+        out[: self.fixed_fit.size] += self.fixed_fit
+        return out
 
     @property
     def levels(self) -> int:
@@ -69,6 +78,7 @@ def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
         raise BenchError(f"the pedigree's recursions are compiled: {made.reason}")
     with journal.step("read records and pedigree"):
         pedigree, records, design = load_data(model)
+        design, fixed_fit = design.less_fixed()
     values = int(records.observed.sum())
     journal.say(
         f"{len(pedigree)} animals, {len(records)} records with {values} values, {design.others} other effects"
@@ -79,11 +89,11 @@ def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
         journal.say(note)
     if model.genotypes is None:
         journal.say("no genotypes: pedigree BLUP")
-        return Inputs(path, model, pedigree, design, None, threads, made.library)
+        return Inputs(path, model, pedigree, design, fixed_fit, None, threads, made.library)
     with journal.step("read genotypes"):
         genotyped = read_genotyped(model, pedigree, threads=threads, say=journal.say)
     journal.say(f"{len(genotyped.rows)} genotyped animals × {genotyped.matrix.shape[1]} SNPs")
-    return Inputs(path, model, pedigree, design, genotyped, threads, made.library)
+    return Inputs(path, model, pedigree, design, fixed_fit, genotyped, threads, made.library)
 
 
 def _check_solver(model: Model) -> None:

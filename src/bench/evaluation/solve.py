@@ -101,7 +101,7 @@ def _start(
     if settings.start is None:
         return None
     state = State.read(settings.start)
-    start, known = state.start(prepared.system, inputs.design, inputs.pedigree, genotyped)
+    start, known = state.start(prepared.system, inputs, genotyped)
     journal.say(f"starting from {settings.start}, which knows {known} of {len(inputs.pedigree)} animals")
     return start
 
@@ -147,15 +147,16 @@ def _write(
         "preconditioner": prepared.preconditioner_name,
         "steps_to_published_rules": {name: estimates.steps_to(rule) for name, rule in PUBLISHED_RULES.items()},
     }
+    effects = inputs.whole(estimates.effects)
     with journal.step("write"), results.whole(out) as summary:
-        ebv = equations.genetic(estimates.effects)
+        ebv = equations.genetic(effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, reliabilities)
-        results.write_effects(out, inputs.design, estimates.effects)
+        results.write_effects(out, inputs.design, effects)
         results.write_snp_effects(out, genotyped, problem, estimates)
         results.write_convergence(out, iterations.history, estimates.solution.preconditioned_norms[:, 0])
-        State.of(inputs.design, inputs.pedigree, genotyped, problem, estimates).write(out)
+        State.of(inputs, genotyped, problem, estimates).write(out)
         if settings.blupf90:
-            results.write_blupf90(out, inputs.design, inputs.pedigree, equations.components, estimates.effects, ebv)
+            results.write_blupf90(out, inputs.design, inputs.pedigree, equations.components, effects, ebv)
         summary |= results.summary(inputs.model, estimates.solution, journal) | how
 
 
@@ -180,8 +181,8 @@ def _pedigree_blup(inputs: Inputs, out: Path, settings: Settings, journal: Journ
             progress=iterations,
             checkpoint=checkpoint.offer,
         )
-    effects = solution.value[:, 0]
-    checkpoint.write(effects)
+    checkpoint.write(solution.value[:, 0])
+    effects = inputs.whole(solution.value[:, 0])
     with journal.step("write"), results.whole(out) as summary:
         ebv = equations.genetic(effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, None)

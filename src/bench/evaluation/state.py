@@ -13,10 +13,10 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.evaluation.genotyped import Genotyped
+from bench.evaluation.inputs import Inputs
 from bench.evaluation.journal import Journal
 from bench.models.design import Design
 from bench.record import atomic_path
-from bench.relationships.pedigree import Pedigree
 from bench.single_step.problem import Problem
 from bench.single_step.solve import Estimates
 from bench.single_step.system import System
@@ -91,17 +91,15 @@ class State:
     markers: np.ndarray
 
     @classmethod
-    def of(
-        cls, design: Design, pedigree: Pedigree, genotyped: Genotyped, problem: Problem, estimates: Estimates
-    ) -> State:
+    def of(cls, inputs: Inputs, genotyped: Genotyped, problem: Problem, estimates: Estimates) -> State:
         equations = problem.equations
         snps = genotyped.matrix.snps
         assert snps is not None
         return cls(
             _text(equations.components),
-            _labels(design),
-            estimates.effects[: equations.others],
-            _text((*pedigree.ids, *pedigree.groups)),
+            _labels(inputs.design),
+            inputs.whole(estimates.effects)[: equations.others],
+            _text((*inputs.pedigree.ids, *inputs.pedigree.groups)),
             equations.genetic(estimates.effects),
             _text(genotyped.ids),
             _carried(problem, estimates),
@@ -119,9 +117,7 @@ class State:
         names = tuple(cls.__dataclass_fields__)
         return cls(**_npz(folder / FILE, names, "the state of a single-step evaluation, which --start needs"))
 
-    def start(
-        self, system: System, design: Design, pedigree: Pedigree, genotyped: Genotyped
-    ) -> tuple[np.ndarray, int]:
+    def start(self, system: System, inputs: Inputs, genotyped: Genotyped) -> tuple[np.ndarray, int]:
         """(columns,) a start for `system`, 0 for what is new, and how many animals of the pedigree are not."""
         equations = system.problem.equations
         if tuple(self.components) != equations.components:
@@ -130,8 +126,11 @@ class State:
                 f"{', '.join(equations.components)}"
             )
         effects = np.zeros(equations.size)
-        effects[: equations.others] = _matched(self.labels, self.others[:, None], _labels(design))[0][:, 0]
-        ids = _text((*pedigree.ids, *pedigree.groups))
+        labels = _labels(inputs.design)
+        effects[: equations.others] = _matched(self.labels, self.others[:, None], labels)[0][:, 0]
+        known_before = np.isin(labels[: inputs.fixed_fit.size], self.labels)
+        effects[: inputs.fixed_fit.size] -= np.where(known_before, inputs.fixed_fit, 0.0)
+        ids = _text((*inputs.pedigree.ids, *inputs.pedigree.groups))
         genetic, known = _matched(self.animals, self.genetic, ids)
         equations.genetic(effects)[:] = genetic
         effects = system.problem.deviations(effects)

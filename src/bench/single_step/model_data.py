@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import lsmr
 
 from bench.models.design import Design
 from bench.models.variances import Variances
@@ -59,18 +58,6 @@ def trait_variances(design: Design, values: np.ndarray) -> Variances:
     return Variances(np.array([[values[0]]]), np.array([[values[-1]]]), others)
 
 
-def without_fixed_effects(design: Design) -> np.ndarray:
-    """(R, t) records less a quick fit of the fixed effects.
-
-    û does not depend on what is taken off, but PCG's stopping rule does: a right-hand side of records around 30 with
-    a variance of 1 hides what is to be found, and h² of .3 was estimated as .8.
-    """
-    X = design.incidence[:, : design.fixed]
-    y = np.nan_to_num(design.records.y).ravel()
-    fitted = (X @ lsmr(X, y, atol=1e-10, btol=1e-10, maxiter=500)[0]).reshape(design.records.y.shape)
-    return design.records.y - fitted
-
-
 def design_model(
     design: Design, genomic: Genomic, inverse: sparse.csr_array, *, library: Path, shares: np.ndarray | None = None
 ) -> Model:
@@ -78,7 +65,7 @@ def design_model(
 
     inverse: A⁻¹, with any groups; shares: as in `single_step_problem`.
     """
-    y = without_fixed_effects(design)
+    y = design.less_fixed()[0].records.y
 
     def at(values: np.ndarray) -> tuple[Problem, DesignData]:
         variances = trait_variances(design, values)
