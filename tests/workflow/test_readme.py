@@ -20,7 +20,7 @@ from bench.config import read
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-(OWN_DATA,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+OWN_DATA, MODEL = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PAPER = "config/papers/freudenberg2023.yaml"
 
 
@@ -32,9 +32,14 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the checkout to snakemake and bench; what they write stays in it."""
+def checkout(tmp_path_factory: pytest.TempPathFactory, farm: Path) -> Path:
+    """A folder that looks like the checkout to snakemake and bench; what they write stays in it. Beside it lie the
+    files of the model that the README evaluates."""
     folder = tmp_path_factory.mktemp("checkout")
+    (folder / "model.yaml").write_text(MODEL)
+    (folder / "pedigree.tsv").symlink_to(farm / "plain.tsv")
+    for name in ("records.tsv", "genotypes.bed", "genotypes.bim", "genotypes.fam"):
+        (folder / name).symlink_to(farm / name)
     for name in ("Snakefile", "workflow", "config", "profiles"):
         (folder / name).symlink_to(ROOT / name)
     return folder

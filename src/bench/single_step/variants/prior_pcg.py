@@ -26,16 +26,15 @@ DIAGONAL = (0.01, 0.1, 1.0)  # by which the diagonal is raised, one after the ot
 
 
 class Partition:
-    """The unknowns x that are not genotyped animals', in an order that fills little in, and C's blocks.
+    """The unknowns x that are not genotyped animals', and C's blocks.
 
-    rest: (n_x,) where they stand. own: C_xx in that order; factored: what is factored incompletely. coupling: C_xg.
+    order: (size,) of all unknowns, in which they are eliminated. rest: (n_x,) where they stand. own: C_xx in that order; factored: what is factored incompletely. coupling: C_xg.
     """
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, order: np.ndarray):
         equations = problem.equations
         genotyped = np.zeros(equations.size, bool)
         genotyped[problem.places] = True
-        order = elimination_order(equations)
         self.rest = order[~genotyped[order]]
         rows = sparse.csr_array(equations.matrix[self.rest])
         self.own = sparse.csr_array(rows[:, self.rest])
@@ -79,7 +78,7 @@ class PriorSystem:
     """(b, u) and, carried along, (Gw⁻¹ ⊗ G₀⁻¹)u_g."""
 
     def __init__(self, problem: Problem):
-        self.problem, self._partition = problem, Partition(problem)
+        self.problem, self._partition = problem, Partition(problem, elimination_order(problem.equations))
         self._factor = incomplete_factor(self._partition.factored, problem.library)
         size = problem.equations.size
         self.shape = (size, size + len(problem.places))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from bench.errors import BenchError
+from bench.single_step.elimination import elimination_order
 from bench.single_step.problem import Problem
 from bench.single_step.variants import Cost, Options, Size, Variant
 from bench.single_step.variants.prior_pcg import Partition
@@ -26,7 +27,9 @@ class ReducedSystem:
                 "prior-PCG with an exact factor: fixed unknown-parent groups are confounded with other effects, so "
                 "that there is none; use prior_pcg, or random groups"
             )
-        self.problem, c = problem, Partition(problem)
+        # AMD takes 65 s for a million animals where herd-years come first, 13 s where they come last.
+        order = np.roll(elimination_order(problem.equations), -problem.equations.others)
+        self.problem, c = problem, Partition(problem, order)
         self._partition = c
         method, reason = choose(c.own, memory, library=problem.library)
         if method != "cholesky":
