@@ -28,7 +28,8 @@ DIAGONAL = (0.01, 0.1, 1.0)  # by which the diagonal is raised, one after the ot
 class Partition:
     """The unknowns x that are not genotyped animals', and C's blocks.
 
-    order: (size,) of all unknowns, in which they are eliminated. rest: (n_x,) where they stand. own: C_xx in that order; factored: what is factored incompletely. coupling: C_xg.
+    order: (size,) of all unknowns, in which they are eliminated. rest: (n_x,) where they stand. own: C_xx in that
+    order; factored: what is factored incompletely. coupling: C_xg.
     """
 
     def __init__(self, problem: Problem, order: np.ndarray):
