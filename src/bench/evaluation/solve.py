@@ -25,6 +25,7 @@ from bench.single_step.problem import Problem
 from bench.single_step.reliability import Reliabilities, check_exact, exact, sampled
 from bench.single_step.samples import GeneticSampler
 from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, prepare, solve
+from bench.single_step.warm import resume_from
 from bench.solvers.pcg import Solution
 
 
@@ -97,7 +98,7 @@ def _start(
     journal: Journal,
 ) -> np.ndarray | None:
     if settings.resume:
-        return checkpoint.read()
+        return resume_from(prepared.system, checkpoint.read())
     if settings.start is None:
         return None
     state = State.read(settings.start)
