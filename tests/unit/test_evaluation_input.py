@@ -207,6 +207,16 @@ def test_too_little_memory_is_said_beforehand(farm, tmp_path):
     assert "iterations" not in (tmp_path / "out" / "log.txt").read_text()
 
 
+def test_reliabilities_that_cannot_be_sampled_are_refused_before_the_iterations(farm, tmp_path):
+    single = {"polygenic": 0.1, "tuning": "vitezica"}
+    keys = {"pedigree": {"file": str(farm / "pedigree.tsv"), "metafounders": str(farm / "gamma.txt")}}
+    sampled = keys | {"single_step": single, "output": {"reliability": "sampled"}}
+    model = write_model(farm, tmp_path / "model.yaml", **sampled)
+    with pytest.raises(BenchError, match=r"the tuning subtracts .*cannot be drawn; use exact reliabilities"):
+        evaluate(model, tmp_path / "out", Settings(threads=1))
+    assert "iterations" not in (tmp_path / "out" / "log.txt").read_text()
+
+
 def test_memory_that_is_gone_meanwhile_is_a_sentence(farm, tmp_path, monkeypatch, capsys):
     from bench.evaluation import solve as module
 
