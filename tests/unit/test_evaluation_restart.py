@@ -109,6 +109,20 @@ def test_starts_that_cannot_be(farm, whole, tmp_path, capsys):
     (out / "kept").rename(out / "state.npz")
 
 
+def test_names_that_are_not_unique_start_at_0(farm, tmp_path):
+    # All SNPs of a .bim may be called "."; with groups the animals alone are counted.
+    for suffix in (".bed", ".fam"):
+        (tmp_path / f"g{suffix}").write_bytes((farm / f"genotypes{suffix}").read_bytes())
+    bim = pd.read_csv(farm / "genotypes.bim", sep="\t", header=None, dtype=str)
+    bim.assign(**{"1": "."})[[0, "1", 2, 3, 4, 5]].to_csv(tmp_path / "g.bim", sep="\t", header=False, index=False)
+    keys = MODELS["random groups"] | {"genotypes": {"plink": str(tmp_path / "g")}}
+    model = write_model(farm, tmp_path / "model.yaml", **keys)
+    assert solve(model, tmp_path / "cold") == 0
+    assert solve(model, tmp_path / "warm", "--start", tmp_path / "cold") == 0
+    assert_close(ebv_of(tmp_path / "warm"), ebv_of(tmp_path / "cold"), 1e-8)
+    assert "which knows 300 of 300 animals" in (tmp_path / "warm" / "log.txt").read_text()
+
+
 def interrupted_at(step, monkeypatch):
     from bench.evaluation.journal import Iterations
 

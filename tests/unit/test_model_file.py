@@ -124,6 +124,8 @@ MODEL_FAULTS = [
     ({"fixed": {"milk": {"herd": "class"}, "fat": "class"}}, "fixed: 'fat': a map of effects was needed"),
     ({"weights": {"mlik": "edc"}}, "weights: there is no trait 'mlik'; there are milk, fat; did you mean 'milk'"),
     ({"random": {"residual": "class"}}, "random: an effect cannot have the name 'residual'"),
+    ({"fixed": {"pen": "class"}}, "random: 'pen' is a fixed effect as well, which leaves nothing to it"),
+    ({"traits": "milk"}, "`traits`: a list was needed"),
     ({"random": {"pen": "klass"}}, "`random.pen`: Input should be 'class'"),
     ({"permanent": True}, "variances: needs the key `permanent`"),
     ({"random": {}}, "variances: the model has no effect 'pen'; it has genetic, residual"),

@@ -208,7 +208,8 @@ def sampled(
     var(û)/H_iiσ² and 1 − PEV/H_iiσ² weighted by the inverses of their variances. Elsewhere var(û)/(var(û) + PEV).
     Their errors are at the most r²(1 − r²)·2/√samples.
 
-    rtol: of each solution, ‖r‖/‖b‖; None for RTOL, or with groups or metafounders RTOL_OF_GROUPS. batch: samples that are solved together; the results do not depend on it.
+    rtol: of each solution, ‖r‖/‖b‖; None for RTOL, or with groups or metafounders RTOL_OF_GROUPS. batch: samples
+    that are solved together; the results do not depend on it.
     gram_diagonal: (g,) diagonal of MM' (`grm_diagonal` times its divisor): H_ii of the genotyped is then known.
     memory: bytes that prior_pcg may take. progress(done, samples): after each batch. BenchError: PCG does not
     converge.
