@@ -154,6 +154,19 @@ def test_blupf90_solutions_are_the_same_numbers(two_traits):
     assert others.to_dict() == effects.to_dict()
 
 
+def test_snp_effects_predict_deviations_from_groups(farm, tmp_path):
+    keys = MODELS["random groups"] | {"single_step": {"polygenic": 0, "tolerance": 1e-12}}
+    model, out = write_model(farm, tmp_path / "model.yaml", **keys), tmp_path / "out"
+    assert solve(model, out) == 0
+    assert "predicts deviations from the groups of unknown parents" in (out / "log.txt").read_text()
+    arguments = ["--genotypes", farm / "genotypes", "--effects", out / "snp_effects.parquet"]
+    assert cli.main(["predict", *map(str, arguments), "--out", str(tmp_path / "c.parquet")]) == 0
+    oracle = Oracle(model)
+    n, g = len(oracle.ids), oracle.genotyped
+    wanted = oracle.ebv[g] - oracle.Q[g] @ oracle.ebv[n:]
+    assert_close(pd.read_parquet(tmp_path / "c.parquet")["ebv"].to_numpy()[:, None], wanted, 1e-7)
+
+
 def test_snp_effects_predict_the_genotyped(two_traits, farm, tmp_path):
     model, out = two_traits
     arguments = ["--genotypes", farm / "genotypes", "--effects", out / "snp_effects.parquet"]

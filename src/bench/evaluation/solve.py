@@ -156,6 +156,8 @@ def _write(
         "steps_to_published_rules": {name: estimates.steps_to(rule) for name, rule in PUBLISHED_RULES.items()},
     }
     effects = inputs.whole(estimates.effects)
+    if problem.shares is not None:
+        journal.say("snp_effects.parquet predicts deviations from the groups of unknown parents, not their effects")
     with journal.step("write"), results.whole(out) as summary:
         ebv = equations.genetic(effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, reliabilities)
