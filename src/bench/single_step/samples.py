@@ -41,7 +41,7 @@ def check_drawn(genomic: Genomic) -> None:
     if genomic.constant < 0:
         raise BenchError(
             f"the tuning subtracts {-genomic.constant:.4g} from every genomic relationship, and such breeding "
-            "values cannot be drawn; use exact reliabilities, or another tuning"
+            "values cannot be drawn; use another tuning, or the exact method"
         )
 
 
