@@ -212,9 +212,7 @@ def test_reliabilities_that_cannot_be_sampled_are_refused_before_the_iterations(
     keys = {"pedigree": {"file": str(farm / "pedigree.tsv"), "metafounders": str(farm / "gamma.txt")}}
     sampled = keys | {"single_step": single, "output": {"reliability": "sampled"}}
     model = write_model(farm, tmp_path / "model.yaml", **sampled)
-    with pytest.raises(
-        BenchError, match=r"the tuning subtracts .*cannot be drawn; use another tuning"
-    ):
+    with pytest.raises(BenchError, match=r"the tuning subtracts .*cannot be drawn; use another tuning"):
         evaluate(model, tmp_path / "out", Settings(threads=1))
     assert "iterations" not in (tmp_path / "out" / "log.txt").read_text()
 
