@@ -21,6 +21,7 @@ WORDS = {
     "model_attributes_type": "a map of keys was needed",
     "dict_type": "a map of keys was needed",
     "list_type": "a list was needed",
+    "tuple_type": "a list was needed",
     "path_type": "a path was needed",
 }
 

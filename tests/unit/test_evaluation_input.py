@@ -134,7 +134,7 @@ ALONE = [
     ({"single_step": {"polygenic": 0}, "output": {"reliability": "exact"}}, "exact ones need"),
     ({"genotypes": None, "output": {"reliability": "exact"}}, "the model has no genotypes"),
     ({"variances": {"genetic": [[1, 1], [1, 1]], "residual": TWO["residual"]}, "traits": ["milk", "fat"]},
-     r"variances\.genetic: not positive definite, its smallest eigenvalue is"),
+     r"variances\.genetic: not positive definite, the smallest eigenvalue of its"),
     ({"variances": {"genetic": -1, "residual": 1}}, r"variances\.genetic: not positive definite"),
     ({"variances": {"genetic": 1}}, "variances: needs the key `residual`"),
     ({"variances": ONE | {"genetic": [[1, 2], [3, 4]]}}, r"variances\.genetic: it is 2 × 2, needed 1 × 1 \(milk\)"),
@@ -204,6 +204,16 @@ def test_too_little_memory_is_said_beforehand(farm, tmp_path):
     exact = write_model(farm, tmp_path / "exact.yaml", output={"reliability": "exact"})
     with pytest.raises(BenchError, match=r"exact reliabilities of 300 levels .* GB of memory, .* GB can be used"):
         evaluate(exact, tmp_path / "out", Settings(threads=1, memory=400_000))
+    assert "iterations" not in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_reliabilities_that_cannot_be_sampled_are_refused_before_the_iterations(farm, tmp_path):
+    single = {"polygenic": 0.1, "tuning": "vitezica"}
+    keys = {"pedigree": {"file": str(farm / "pedigree.tsv"), "metafounders": str(farm / "gamma.txt")}}
+    sampled = keys | {"single_step": single, "output": {"reliability": "sampled"}}
+    model = write_model(farm, tmp_path / "model.yaml", **sampled)
+    with pytest.raises(BenchError, match=r"the tuning subtracts .*cannot be drawn; use another tuning"):
+        evaluate(model, tmp_path / "out", Settings(threads=1))
     assert "iterations" not in (tmp_path / "out" / "log.txt").read_text()
 
 

@@ -11,6 +11,7 @@ from bench.build import installed
 from bench.errors import BenchError
 from bench.models.load import inverse, load
 from bench.models.model_file import read_model
+from bench.models.variances import inverted
 from model_case import tabular
 
 GOOD = """
@@ -124,6 +125,8 @@ MODEL_FAULTS = [
     ({"fixed": {"milk": {"herd": "class"}, "fat": "class"}}, "fixed: 'fat': a map of effects was needed"),
     ({"weights": {"mlik": "edc"}}, "weights: there is no trait 'mlik'; there are milk, fat; did you mean 'milk'"),
     ({"random": {"residual": "class"}}, "random: an effect cannot have the name 'residual'"),
+    ({"fixed": {"pen": "class"}}, "random: 'pen' is a fixed effect as well, which leaves nothing to it"),
+    ({"traits": "milk"}, "`traits`: a list was needed"),
     ({"random": {"pen": "klass"}}, "`random.pen`: Input should be 'class'"),
     ({"permanent": True}, "variances: needs the key `permanent`"),
     ({"random": {}}, "variances: the model has no effect 'pen'; it has genetic, residual"),
@@ -145,7 +148,8 @@ def test_a_model_file_that_cannot_be_is_refused(tmp_path, change, message):
     [
         ([[3, 1]], r"it is 1 × 2, needed 2 × 2 \(milk, fat\)"),
         ([[3, 1], [2, 2]], "not symmetric: 1 of milk with fat, 2 of fat with milk"),
-        ([[1, 2], [2, 1]], "not positive definite, its smallest eigenvalue is -1"),
+        ([[1, 2], [2, 1]], "not positive definite, the smallest eigenvalue of its correlations is -1"),
+        ([[1, 0], [0, -2]], "not positive definite: fat has the variance -2"),
         ([[1, 1], [1, 1]], "not positive definite"),
         ([[float("nan"), 1], [1, 1]], "it holds NaN or infinity"),
         ("large", "a number or a list of rows of numbers was needed"),
@@ -157,6 +161,15 @@ def test_a_variance_that_cannot_be_is_named(tmp_path, matrix, message):
     variances = yaml.safe_load(GOOD)["variances"] | {"residual": matrix}
     with pytest.raises(BenchError, match=f"variances.residual: {message}"):
         read_model(write(tmp_path, change={"variances": variances}))
+
+
+def test_variances_of_any_units(tmp_path):
+    units = np.array([1e4, 1e-4])
+    stated = {"genetic": [[3, 1], [1, 2]], "residual": [[5, 1], [1, 4]], "pen": [[1, 0], [0, 1]]}
+    scaled = {name: (np.outer(units, units) * matrix).tolist() for name, matrix in stated.items()}
+    found = read_model(write(tmp_path, change={"variances": scaled})).covariances
+    wanted = np.linalg.inv(stated["genetic"]) / np.outer(units, units)
+    np.testing.assert_allclose(inverted(found.genetic), wanted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("text", ["- a\n", "records: [", "\x00"])

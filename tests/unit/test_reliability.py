@@ -19,7 +19,7 @@ from bench.models.equations import Equations
 from bench.relationships.numerator import GenotypedNumerator, Numerator
 from bench.relationships.pedigree import read_pedigree
 from bench.single_step.problem import Genomic, single_step_problem
-from bench.single_step.reliability import exact, sampled
+from bench.single_step.reliability import BATCH, check_sampled, exact, sampled, sampled_bytes
 from bench.single_step.samples import GeneticSampler, generators
 from bench.solvers.operator import Dense
 
@@ -226,6 +226,15 @@ def test_metafounders_are_random_levels():
     found = sampled(problem, sampler, CaseData(case, 2), memory=MEMORY, samples=400, rtol=1e-8)
     z = (found.reliability - wanted.reliability) / found.errors
     assert (np.abs(z) < 2).mean() > 0.85
+
+
+def test_a_batch_is_what_fits_and_no_memory_is_said():
+    problem = problem_of(oracle.draw(5, traits=2))
+    need = sampled_bytes(problem, 100, 5)
+    assert check_sampled(problem, 100, MEMORY) == BATCH
+    assert check_sampled(problem, 100, need) == 5
+    with pytest.raises(BenchError, match=r"sampled reliabilities need .* GB of memory, 1e-09 GB can be used"):
+        check_sampled(problem, 100, 1)
 
 
 def test_results_do_not_depend_on_the_batch_and_progress_is_told():

@@ -13,8 +13,10 @@ from bench.models.equations import Equations
 from bench.relationships.numerator import GenotypedNumerator, Numerator
 from bench.relationships.pedigree import Pedigree
 from bench.single_step import variants
+from bench.single_step.preconditioners import deflation_bytes
 from bench.single_step.problem import Genomic, single_step_problem
 from bench.single_step.solve import prepare, solve
+from bench.single_step.system import Blocked
 from bench.solvers.operator import Dense
 
 EXACT = [name for name in variants.names() if variants.load(name).exact and name != "fernando"]
@@ -245,6 +247,16 @@ def test_a_variant_that_does_not_fit_is_refused_before_it_is_set_up():
         if name != "fernando":
             with pytest.raises(BenchError, match=r"needs .* GB of memory, 1e-07 GB can be used"):
                 prepare(name, problem, memory=100)
+
+
+def test_deflation_that_does_not_fit_is_refused():
+    problem = problem_of(oracle.draw(1))
+    system = prepare("sssnpblup", problem, memory=MEMORY).system
+    assert isinstance(system, Blocked)
+    need = deflation_bytes(system)
+    prepare("sssnpblup", problem, memory=need, preconditioner="deflation")
+    with pytest.raises(BenchError, match=r"deflation needs .* GB of memory, .* GB can be used"):
+        prepare("sssnpblup", problem, memory=need - 1, preconditioner="deflation")
 
 
 def test_duplicated_genotypes_make_G_singular_with_a_sentence():

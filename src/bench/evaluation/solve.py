@@ -22,9 +22,10 @@ from bench.relationships.numerator import Numerator
 from bench.single_step.model_data import DesignData
 from bench.single_step.pedigree_blup import solve_pedigree
 from bench.single_step.problem import Problem
-from bench.single_step.reliability import Reliabilities, check_exact, exact, sampled
+from bench.single_step.reliability import Reliabilities, check_exact, check_sampled, exact, sampled
 from bench.single_step.samples import GeneticSampler
 from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, prepare, solve
+from bench.single_step.warm import resume_from
 from bench.solvers.pcg import Solution
 
 
@@ -64,8 +65,7 @@ def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Sett
     problem = read_problem(inputs, genotyped, journal)
     memory = settings.memory or memory_available()
     wanted = model.single_step
-    if model.output.reliability == "exact":
-        check_exact(problem, len(inputs.pedigree), memory)  # before the solver's work, not after it
+    _check_reliabilities(inputs, problem, memory)  # before the solver's work, not after it
     with journal.step("set-up of the solver"):
         prepared = prepare(wanted.variant, problem, memory=memory, preconditioner=wanted.preconditioner)
     names = f"{prepared.variant.title}, preconditioner {prepared.preconditioner_name}"
@@ -97,13 +97,20 @@ def _start(
     journal: Journal,
 ) -> np.ndarray | None:
     if settings.resume:
-        return checkpoint.read()
+        return resume_from(prepared.system, checkpoint.read())
     if settings.start is None:
         return None
     state = State.read(settings.start)
     start, known = state.start(prepared.system, inputs, genotyped)
     journal.say(f"starting from {settings.start}, which knows {known} of {len(inputs.pedigree)} animals")
     return start
+
+
+def _check_reliabilities(inputs: Inputs, problem: Problem, memory: int) -> None:
+    if inputs.model.output.reliability == "exact":
+        check_exact(problem, len(inputs.pedigree), memory)
+    if inputs.model.output.reliability == "sampled":
+        check_sampled(problem, inputs.design.records.y.size, memory)
 
 
 def _reliabilities(
@@ -125,6 +132,7 @@ def _reliabilities(
             GeneticSampler(problem, numerator),
             data,
             memory=memory,
+            batch=check_sampled(problem, data.y.size, memory),
             gram_diagonal=diagonal,
             progress=lambda done, samples: journal.say(f"reliabilities: {done} of {samples} samples"),
         )
@@ -148,6 +156,8 @@ def _write(
         "steps_to_published_rules": {name: estimates.steps_to(rule) for name, rule in PUBLISHED_RULES.items()},
     }
     effects = inputs.whole(estimates.effects)
+    if problem.shares is not None:
+        journal.say("snp_effects.parquet predicts deviations from the groups of unknown parents, not their effects")
     with journal.step("write"), results.whole(out) as summary:
         ebv = equations.genetic(effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, reliabilities)

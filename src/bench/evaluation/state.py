@@ -138,7 +138,7 @@ class State:
         snps = genotyped.matrix.snps
         assert snps is not None
         markers, _ = _matched(self.snps, self.markers, _text(snps))
-        return start_from(system, effects, markers, carried), known
+        return start_from(system, effects, markers, carried), int(known[: len(inputs.pedigree)].sum())
 
 
 def _carried(problem: Problem, estimates: Estimates) -> np.ndarray:
@@ -158,12 +158,15 @@ def _text(values: object) -> np.ndarray:
     return np.array(list(values), dtype=np.str_)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
-def _matched(names: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, int]:
-    """The values of `wanted`, 0 where they are not among `names`, and how many are."""
-    place = pd.Index(names).get_indexer(pd.Index(wanted))
+def _matched(names: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of `wanted`, 0 where `names` has them not or not once, and (wanted,) which it has."""
+    index = pd.Index(names)
+    alone = np.flatnonzero(~index.duplicated(keep=False))  # as SNPs that are all called "." are not
+    place = index[alone].get_indexer(pd.Index(wanted))
+    known = place >= 0
     out = np.zeros((len(wanted), values.shape[1]))
-    out[place >= 0] = values[place[place >= 0]]
-    return out, int((place >= 0).sum())
+    out[known] = values[alone[place[known]]]
+    return out, known
 
 
 def _npz(path: Path, names: tuple[str, ...], what: str) -> dict[str, np.ndarray]:

@@ -119,6 +119,10 @@ class Model(_Stanza):
         for name in self.random:
             if name in ("genetic", "residual", PERMANENT, MATERNAL_PERMANENT):
                 raise ValueError(f"random: an effect cannot have the name {name!r}, which is taken")
+            if any(effect.name == name and effect.kind == "class" for t in self.traits for effect in self.effects(t)):
+                raise ValueError(
+                    f"random: {name!r} is a fixed effect as well, which leaves nothing to it; take one off"
+                )
         assert self.covariances
         return self
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 PERMANENT, MATERNAL_PERMANENT = "permanent", "maternal_permanent"  # names of the environments among `others`
-SINGULAR = 1e-10  # smallest eigenvalue, relative to the largest, of a matrix whose inverse keeps six digits
+SINGULAR = 1e-10  # smallest eigenvalue of the correlations, relative to the largest: the inverse keeps six digits
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,29 @@ def covariance(name: str, given: Any, labels: Sequence[str]) -> np.ndarray:
             f"variances.{name}: not symmetric: {matrix[i, j]:g} of {labels[i]} with {labels[j]}, {matrix[j, i]:g} of "
             f"{labels[j]} with {labels[i]}"
         )
-    values = np.linalg.eigvalsh(matrix)
+    matrix = (matrix + matrix.T) / 2
+    if (none := np.flatnonzero(~(matrix.diagonal() > 0))).size:
+        value = matrix[none[0], none[0]]
+        raise ValueError(f"variances.{name}: not positive definite: {labels[none[0]]} has the variance {value:g}")
+    values = np.linalg.eigvalsh(matrix * _units(matrix))
     if values[0] <= SINGULAR * values[-1]:
-        raise ValueError(f"variances.{name}: not positive definite, its smallest eigenvalue is {values[0]:.3g}")
-    return (matrix + matrix.T) / 2
+        raise ValueError(
+            f"variances.{name}: not positive definite, the smallest eigenvalue of its correlations is {values[0]:.3g}"
+        )
+    return matrix
 
 
 def inverted(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of a covariance matrix by its eigenvectors.
+    """The inverse of a covariance matrix by the eigenvectors of its correlations, whatever the traits' units.
 
     Near a singular matrix LU would spoil the other directions: by .3 where the condition is 5e7, this by 1e-8.
     """
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors / values) @ vectors.T
+    units = _units(matrix)
+    values, vectors = np.linalg.eigh(matrix * units)
+    return (vectors / values) @ vectors.T * units
+
+
+def _units(matrix: np.ndarray) -> np.ndarray:
+    """1/(s_i s_j) of the standard deviations s."""
+    scale = 1 / np.sqrt(matrix.diagonal())
+    return np.outer(scale, scale)

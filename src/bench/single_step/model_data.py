@@ -30,11 +30,6 @@ class DesignData:
     def y(self) -> np.ndarray:
         return self.design.records.y if self.adjusted is None else self.adjusted
 
-    @property
-    def values(self) -> int:
-        """How many values were recorded."""
-        return int(self.design.records.observed.sum())
-
     def simulate(self, rng: np.random.Generator, u: np.ndarray) -> np.ndarray:
         return self.design.simulate(rng, u, self.variances)
 

@@ -13,6 +13,7 @@ from bench.solvers.direct import Cholesky
 from bench.solvers.pcg import Preconditioner
 
 WHOLE = 2000  # effects that are not genetic up to which their block is factored whole
+WIDTH = 5  # SNPs of a subdomain of deflation
 SECOND_LEVEL = 10.0  # by which SNP rows are scaled down; of 1, 10, 100 and 1000 the best in a dairy population
 
 
@@ -78,21 +79,27 @@ def _checked(blocks: np.ndarray) -> np.ndarray:
     return blocks
 
 
+def deflation_bytes(system: Blocked) -> int:
+    """Memory at the peak of setting `Deflated` up: CV and the blocks that it is joined from, and E."""
+    domains = -(-system.markers // WIDTH) * system.problem.components
+    return 16 * domains * (system.shape[0] + domains)
+
+
 class Deflated:
     """PC x̃ = Pb with P = I − CV E⁻¹V', E = V'CV: DPCG (Vandenplas et al. 2018).
 
-    V's columns say which SNPs, of one component, make a subdomain: `width` neighbours. CV is held, 8 bytes an unknown
+    V's columns say which SNPs, of one component, make a subdomain: WIDTH neighbours. CV is held, 8 bytes an unknown
     and subdomain.
     """
 
-    def __init__(self, system: Blocked, width: int = 5):
+    def __init__(self, system: Blocked):
         if not system.markers:
             raise BenchError("deflation needs a system with SNP effects, such as sssnpblup")
         q = system.problem.components
         self.problem, self.markers, self.shape, self._system = system.problem, system.markers, system.shape, system
         first = system.shape[0] - system.markers * q
         unknown = np.arange(system.markers * q)
-        domain = unknown // q // width * q + unknown % q
+        domain = unknown // q // WIDTH * q + unknown % q
         shape = (system.shape[0], int(domain.max()) + 1)
         self._domains = sparse.csr_array((np.ones(unknown.size), (first + unknown, domain)), shape=shape)
         self._image = np.concatenate(

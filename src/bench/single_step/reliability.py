@@ -18,13 +18,16 @@ from scipy.sparse.linalg import splu
 
 from bench.errors import BenchError
 from bench.single_step.problem import BLOCK, Problem, group_deviations
-from bench.single_step.samples import Data, GeneticSampler, generators
+from bench.single_step.samples import Data, GeneticSampler, check_drawn, generators
 from bench.single_step.solve import Prepared, prepare
 from bench.single_step.variants.ss_h import difference_of_inverses
 from bench.solvers.incomplete import IncompletePCG
 from bench.solvers.pcg import pcg
 
 Progress = Callable[[int, int], None]
+BATCH = 16  # samples that are solved together
+RTOL = 1e-2  # of a sample's û: a quarter of the error of 200 samples
+RTOL_OF_GROUPS = 1e-4  # what animals have in common converges last: at 1e-2 metafounders' were off by two such errors
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,18 @@ def sampled_bytes(problem: Problem, records: int, batch: int) -> int:
     return 8 * batch * (8 * unknowns + 3 * draws) + 32 * problem.levels * problem.components
 
 
+def check_sampled(problem: Problem, records: int, memory: int) -> int:
+    """How many samples, up to BATCH, can be solved together. BenchError if none can, or none can be drawn."""
+    check_drawn(problem.genomic)
+    batch = next((k for k in range(BATCH, 0, -1) if sampled_bytes(problem, records, k) <= memory), None)
+    if batch is None:
+        need = sampled_bytes(problem, records, 1)
+        raise BenchError(
+            f"sampled reliabilities need {need / 1e9:.3g} GB of memory, {memory / 1e9:.3g} GB can be used"
+        )
+    return batch
+
+
 def sampled(
     problem: Problem,
     sampler: GeneticSampler,
@@ -179,9 +194,9 @@ def sampled(
     *,
     memory: int,
     samples: int = 200,
-    batch: int = 16,
+    batch: int = BATCH,
     seed: int = 1,
-    rtol: float = 1e-2,
+    rtol: float | None = None,
     max_steps: int = 1000,
     gram_diagonal: np.ndarray | None = None,
     progress: Progress | None = None,
@@ -193,7 +208,8 @@ def sampled(
     var(û)/H_iiσ² and 1 − PEV/H_iiσ² weighted by the inverses of their variances. Elsewhere var(û)/(var(û) + PEV).
     Their errors are at the most r²(1 − r²)·2/√samples.
 
-    rtol: of each solution, ‖r‖/‖b‖. batch: samples that are solved together; the results do not depend on it.
+    rtol: of each solution, ‖r‖/‖b‖; None for RTOL, or with groups or metafounders RTOL_OF_GROUPS. batch: samples
+    that are solved together; the results do not depend on it.
     gram_diagonal: (g,) diagonal of MM' (`grm_diagonal` times its divisor): H_ii of the genotyped is then known.
     memory: bytes that prior_pcg may take. progress(done, samples): after each batch. BenchError: PCG does not
     converge.
@@ -202,6 +218,7 @@ def sampled(
         raise BenchError(f"reliabilities from {samples} samples in batches of {batch}: 10 and 1 are the least")
     prepared = prepare("prior_pcg", problem, memory=memory)
     n, q = problem.equations.animals, problem.components
+    rtol = rtol or (RTOL_OF_GROUPS if problem.equations.groups else RTOL)
     root = np.linalg.cholesky(problem.equations.genetic_covariance)
     shares = group_shares(problem) if problem.shares is not None else None
     drawn, found, missed = np.zeros(n), np.zeros((n, q)), np.zeros((n, q))

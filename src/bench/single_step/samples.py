@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from bench.errors import BenchError
-from bench.single_step.problem import Problem
+from bench.single_step.problem import Genomic, Problem
 from bench.solvers.incomplete import IncompletePCG
 
 RTOL = 1e-8  # of u_n given u_g: far below what a sample's û is solved to
@@ -36,6 +36,15 @@ class Data(Protocol):
         ...
 
 
+def check_drawn(genomic: Genomic) -> None:
+    """BenchError if breeding values of this prior cannot be drawn."""
+    if genomic.constant < 0:
+        raise BenchError(
+            f"the tuning subtracts {-genomic.constant:.4g} from every genomic relationship, and such breeding "
+            "values cannot be drawn; use another tuning, or the exact method"
+        )
+
+
 class GeneticSampler:
     """Draws from N(0, H), a column each.
 
@@ -48,11 +57,7 @@ class GeneticSampler:
 
     def __init__(self, problem: Problem, numerator: Draws):
         genomic, self._problem, self._numerator = problem.genomic, problem, numerator
-        if genomic.constant < 0:
-            raise BenchError(
-                f"the tuning subtracts {-genomic.constant:.4g} from every genomic relationship, and such breeding "
-                "values cannot be drawn; use exact reliabilities, or another tuning"
-            )
+        check_drawn(genomic)
         self._drawn = problem.equations.animals if problem.shares is not None else problem.levels
         if numerator.shape[0] != self._drawn:
             raise ValueError(f"A has {numerator.shape[0]} rows, the equations have {self._drawn} levels")

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.single_step import variants
-from bench.single_step.preconditioners import MADE, Deflated
+from bench.single_step.preconditioners import MADE, Deflated, deflation_bytes
 from bench.single_step.problem import Problem
 from bench.single_step.system import Blocked, Carrying, MarkerSystem, OwnPreconditioner, System, Weighted
 from bench.solvers.pcg import Preconditioner, Solution, pcg
@@ -108,6 +108,8 @@ def prepare(
         return Prepared(variant, chosen, system, system.precondition)
     assert isinstance(system, Blocked), f"{name} has neither blocks nor a preconditioner of its own"
     if chosen == "deflation":
+        if (need := deflation_bytes(system)) > memory:
+            raise BenchError(f"deflation needs {need / 1e9:.3g} GB of memory, {memory / 1e9:.3g} GB can be used")
         system = Deflated(system)
     return Prepared(variant, chosen, system, MADE[chosen](system))
 

@@ -18,10 +18,7 @@ def start_from(system: System, effects: np.ndarray, marker_effects: np.ndarray, 
     problem, columns = system.problem, system.shape[1]
     size = problem.equations.size
     if isinstance(system, Carrying):
-        genotyped = problem.scaled(problem.genomic.matmul(carried), problem.equations.genetic_covariance)
-        fitting = effects.copy()
-        fitting[problem.places] = genotyped.ravel()
-        return system.state(fitting, carried.ravel())
+        return _fitting(system, effects, carried)
     markers = getattr(system, "markers", 0)
     if columns == size:
         return effects.copy()
@@ -32,3 +29,24 @@ def start_from(system: System, effects: np.ndarray, marker_effects: np.ndarray, 
     raise BenchError(
         "this variant's unknowns are not breeding values and SNP effects alone; another can start from a solution"
     )
+
+
+def resume_from(system: System, state: np.ndarray) -> np.ndarray:
+    """(columns,) a start for `system` from a state of it that was kept.
+
+    What is carried along fits the effects only as long as Gw is the same: where genotypes have been mended meanwhile,
+    the iteration would end at breeding values that are wrong, at a small residual. So these are made to fit it again.
+    """
+    if not isinstance(system, Carrying):
+        return state
+    carried = system.carried(state[:, None]).reshape(len(system.problem.genomic.rows), -1)
+    return _fitting(system, system.effects(state[:, None])[:, 0], carried)
+
+
+def _fitting(system: Carrying, effects: np.ndarray, carried: np.ndarray) -> np.ndarray:
+    """The state with u_g = (Gw ⊗ G₀)·carried."""
+    problem = system.problem
+    genotyped = problem.scaled(problem.genomic.matmul(carried), problem.equations.genetic_covariance)
+    fitting = effects.copy()
+    fitting[problem.places] = genotyped.ravel()
+    return system.state(fitting, carried.ravel())

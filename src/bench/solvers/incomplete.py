@@ -26,8 +26,8 @@ class IncompleteCholesky:
     Meijerink & van der Vorst (1977). matrix: (n, n) symmetric with a full diagonal. order: (n,) its rows in the order
     of their elimination, which decides how good the factor is. In a pedigree's inverse the youngest come first: of
     A^nn the condition is then about 6 whatever the size and the mating; with the oldest first five times as many
-    steps are needed. Rows with many entries (herd-years, means) belong at the end. library: the compiled
-    _pedigree/pedigree.cc (`bench.build.installed("pedigree")`).
+    steps are needed. Mixed model equations: see single_step.elimination. library: the compiled _pedigree/pedigree.cc
+    (`bench.build.installed("pedigree")`).
     shrunk: how many rows had no positive pivot and were shrunk beside the diagonal, as happens where the matrix is
     nearly singular; the more, the poorer the factor. BenchError where the pattern is not symmetric, or the diagonal
     is not positive.
