@@ -10,6 +10,7 @@ import yaml
 from test_evaluation import MODELS, solve, write_model
 
 from bench.errors import BenchError
+from bench.evaluation.genotyped import snp_weights
 from bench.evaluation.solve import Settings, evaluate
 from bench.genotypes.packed import PackedGenotypes, pack_dosages, write_bed
 from evaluation_case import GROUPS, ONE, TWO
@@ -240,3 +241,25 @@ def test_groups_that_the_pedigree_does_not_have(farm, tmp_path, capsys):
     stanza = {"groups": [*GROUPS, "G3"]}
     found = refused(write_model(farm, tmp_path / "model.yaml", pedigree=stanza), tmp_path / "out", capsys)
     assert "no unknown parent is of the group 'G3'; take it off pedigree.groups" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("snp weight\na 1\nb x\n", r"w\.txt: line 3 is 'b x'; a SNP's id and its weight were needed"),
+        ("a 1\nb\n", r"w\.txt: line 2 is 'b'; a SNP's id and its weight were needed"),
+        ("a 1\nb 2\na 2\n", r"w\.txt: line 3: SNP 'a' has a weight already"),
+        ("b 2\n", r"w\.txt: 1 of 2 SNPs have no weight, such as 'a'"),
+    ],
+)
+def test_weights_of_snps_that_cannot_be(tmp_path, text, sentence):
+    path = tmp_path / "w.txt"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=sentence):
+        snp_weights(path, np.array(["a", "b"]))
+
+
+def test_weights_of_snps_come_in_the_order_of_the_genotypes(tmp_path):
+    path = tmp_path / "w.txt"
+    path.write_text("snp weight\nb 2\nc 7\na 1.5\n")
+    np.testing.assert_array_equal(snp_weights(path, np.array(["a", "b"])), [1.5, 2])

@@ -11,7 +11,7 @@ import numpy as np
 from bench.build import installed
 from bench.errors import BenchError
 from bench.genotypes.alleles import read_frequencies
-from bench.genotypes.bim_fam import read_bim
+from bench.genotypes.bim_fam import finite, read_bim, read_lines
 from bench.genotypes.checks import check_genotypes, parent_pairs
 from bench.matrix import GenotypeMatrix
 from bench.models.model_file import GenotypeFiles, Model
@@ -83,22 +83,22 @@ def _coding(files: GenotypeFiles, matrix: GenotypeMatrix, *, metafounders: bool)
         "metafounder" if metafounders else "vanraden1",
         min_maf=files.min_maf,
         frequencies=None if files.frequencies is None else read_frequencies(files.frequencies, bim),
-        weights=None if files.weights is None else _weights(files.weights, bim["snp"].to_numpy()),
+        weights=None if files.weights is None else snp_weights(files.weights, bim["snp"].to_numpy()),
     )
 
 
-def _weights(path: Path, snps: np.ndarray) -> np.ndarray:
-    """(m,) from a table of snp and weight, in any order."""
-    try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(
-            f"{path}: cannot be read ({error}); a line per SNP with its id and weight was needed"
-        ) from None
-    known = {row[0]: row[1] for row in rows if len(row) == 2}
+def snp_weights(path: Path, snps: np.ndarray) -> np.ndarray:
+    """(m,) from lines of a SNP's id and its weight, in any order; a first line without a number is a header."""
+    known: dict[str, float] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split()
+        weight = finite(fields[1]) if len(fields) == 2 else None
+        if weight is None and number > 1:
+            raise BenchError(f"{path}: line {number} is {line.strip()!r}; a SNP's id and its weight were needed")
+        if fields[0] in known:
+            raise BenchError(f"{path}: line {number}: SNP {fields[0]!r} has a weight already")
+        if weight is not None:
+            known[fields[0]] = weight
     if absent := [snp for snp in snps if snp not in known]:
         raise BenchError(f"{path}: {len(absent)} of {len(snps)} SNPs have no weight, such as {absent[0]!r}")
-    try:
-        return np.array([float(known[snp]) for snp in snps])
-    except ValueError as error:
-        raise BenchError(f"{path}: a weight is no number ({error})") from None
+    return np.array([known[snp] for snp in snps])
