@@ -99,6 +99,6 @@ def snp_weights(path: Path, snps: np.ndarray) -> np.ndarray:
             raise BenchError(f"{path}: line {number}: SNP {fields[0]!r} has a weight already")
         if weight is not None:
             known[fields[0]] = weight
-    if absent := [snp for snp in snps if snp not in known]:
+    if absent := [str(snp) for snp in snps if snp not in known]:
         raise BenchError(f"{path}: {len(absent)} of {len(snps)} SNPs have no weight, such as {absent[0]!r}")
     return np.array([known[snp] for snp in snps])
