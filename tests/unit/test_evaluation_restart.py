@@ -185,3 +185,10 @@ def test_a_new_run_that_fails_leaves_no_summary_of_the_old(farm, tmp_path, monke
     assert solve(model, out) == 2
     assert not (out / "evaluation.json").exists()
     assert cli.main(["validate", str(out), str(out)]) == 0  # the solutions themselves are whole
+
+
+def test_a_tolerance_that_rounding_does_not_allow_is_said(farm, tmp_path):
+    single = {"polygenic": 0.1, "tolerance": 1e-17}
+    out = tmp_path / "out"
+    assert solve(write_model(farm, tmp_path / "model.yaml", single_step=single), out) == 1
+    assert "falls no further, which is as far as float64 goes" in (out / "log.txt").read_text()

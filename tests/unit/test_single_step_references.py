@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,7 @@ def test_salmon_s_breeding_values(salmon, name, preconditioner):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("BENCH_LONG" not in os.environ, reason="takes five minutes: BENCH_LONG=1 runs it")
 @pytest.mark.parametrize("name", DENSE_MARKERS)
 def test_salmon_s_breeding_values_through_dense_marker_equations(salmon, name):
     """One preconditioner: setting them up takes a minute, with a matrix of 1 GB."""

@@ -85,7 +85,7 @@ def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Sett
     checkpoint.write(estimates.state)  # what follows may fail, or be interrupted
     reliabilities = _reliabilities(inputs, genotyped, problem, journal, memory)
     _write(inputs, genotyped, prepared, estimates, reliabilities, iterations, out, settings, journal)
-    return _conclude(estimates.solution, checkpoint, out, journal)
+    return _conclude(estimates.solution, settings.max_steps, checkpoint, out, journal)
 
 
 def _start(
@@ -201,15 +201,20 @@ def _pedigree_blup(inputs: Inputs, out: Path, settings: Settings, journal: Journ
         if settings.blupf90:
             results.write_blupf90(out, inputs.design, inputs.pedigree, equations.components, effects, ebv)
         summary |= results.summary(model, solution, journal) | {"variant": "pedigree", "preconditioner": "ic0"}
-    return _conclude(solution, checkpoint, out, journal)
+    return _conclude(solution, settings.max_steps, checkpoint, out, journal)
 
 
-def _conclude(solution: Solution, checkpoint: Checkpoint, out: Path, journal: Journal) -> bool:
+def _conclude(solution: Solution, max_steps: int, checkpoint: Checkpoint, out: Path, journal: Journal) -> bool:
     """Whether the solver converged; the checkpoint goes if it did."""
     residual, converged = float(solution.true_residual_norms[0]), bool(solution.converged.all())
     if converged:
         checkpoint.remove()
         journal.say(f"solved in {solution.steps} steps, ‖r‖/‖b‖ = {residual:.1e}; {out}/solutions.parquet")
+    elif solution.steps < max_steps:
+        journal.say(
+            f"NOT CONVERGED: after {solution.steps} steps ‖r‖/‖b‖ is {residual:.1e} and falls no further, which is "
+            "as far as float64 goes for this variant; raise single_step.tolerance, or take prior_pcg"
+        )
     else:
         journal.say(
             f"NOT CONVERGED: after {solution.steps} steps ‖r‖/‖b‖ is {residual:.1e}; the solutions are those of the "
