@@ -136,8 +136,16 @@ def interrupted_at(step, monkeypatch):
     monkeypatch.setattr(Iterations, "__call__", call)
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, which a shell's background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("name", ["two traits", "pedigree"])
-def test_ctrl_c_keeps_a_checkpoint(name, farm, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_keeps_a_checkpoint(name, farm, tmp_path, monkeypatch, capsys, heard):
     model, out = write_model(farm, tmp_path / "model.yaml", **MODELS[name]), tmp_path / "out"
     with monkeypatch.context() as patch:
         interrupted_at(6, patch)
