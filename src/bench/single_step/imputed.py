@@ -7,7 +7,7 @@ from scipy import sparse
 
 from bench.errors import BenchError
 from bench.single_step.problem import Problem
-from bench.single_step.system import subtract_relationships
+from bench.single_step.system import level_blocks, subtract_relationships
 from bench.solvers.incomplete import IncompletePCG
 
 
@@ -85,18 +85,12 @@ class Imputed:
 
     def blocks(self) -> np.ndarray:
         """Those of the markers are approximate: imputed genotypes are given half the variance of observed ones."""
-        p, share, q = self.problem, self.problem.genomic.polygenic, self.problem.components
-        first = p.equations.others
-        data = np.empty((p.levels, q, q))
-        for a in range(q):
-            for b in range(a, q):
-                data[:, a, b] = data[:, b, a] = self._data.diagonal(b - a)[first + a :: q][: p.levels]
+        p, share = self.problem, self.problem.genomic.polygenic
+        data = level_blocks(p, self._data)
         relationships = p.inverse.diagonal()[:, None, None] * p.precision
         genotyped = p.genomic.rows
         records = data[genotyped].sum(axis=0) + data[self._others].sum(axis=0) / 2
-        squares = p.genomic.squares
-        if self.markers > squares.size:
-            squares = np.append(squares, p.genomic.constant / p.genomic.marker_variance * genotyped.size)
+        squares = p.genomic.extended_squares
         parts = [data + relationships / share] if self._polygenic else []
         parts.append(data[self._others] + relationships[self._others] / (1 - share))
         parts.append(squares[:, None, None] / genotyped.size * records + p.precision / p.genomic.marker_variance)

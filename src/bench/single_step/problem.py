@@ -76,6 +76,13 @@ class Genomic:
             total[at : at + BLOCK] = (self.markers.matmul(_unit(m, at)) ** 2).sum(axis=0)
         return total
 
+    @property
+    def extended_squares(self) -> np.ndarray:
+        """The same of `extended`."""
+        if not self.constant:
+            return self.squares
+        return np.append(self.squares, self.constant / self.marker_variance * len(self.rows))
+
     def extended(self) -> Operator:
         """M with √(τ/ν)·1 as a last column, so that Gw = ν M M' + λ A_gg."""
         if self.constant < 0:

@@ -107,7 +107,7 @@ class HForm:
 
     def blocks(self) -> np.ndarray:
         p = self.problem
-        blocks = level_blocks(p)
+        blocks = level_blocks(p, p.equations.matrix)
         blocks[p.genomic.rows] += self._diagonal()[:, None, None] * p.precision
         return blocks
 
@@ -120,15 +120,13 @@ class HForm:
         return self.product(X) + self.problem.genomic.numerator.solve(X)
 
 
-def level_blocks(problem: Problem) -> np.ndarray:
-    """(levels, q, q) diagonal blocks of S."""
+def level_blocks(problem: Problem, matrix: sparse.csr_array) -> np.ndarray:
+    """(levels, q, q) diagonal blocks of S, or of another matrix of the equations' unknowns."""
     q, first = problem.components, problem.equations.others
     blocks = np.empty((problem.levels, q, q))
     for a in range(q):
         for b in range(a, q):
-            blocks[:, a, b] = blocks[:, b, a] = problem.equations.matrix.diagonal(b - a)[first + a :: q][
-                : len(blocks)
-            ]
+            blocks[:, a, b] = blocks[:, b, a] = matrix.diagonal(b - a)[first + a :: q][: len(blocks)]
     return blocks
 
 

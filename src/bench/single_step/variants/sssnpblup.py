@@ -41,13 +41,10 @@ class Liu:
 
     def blocks(self) -> np.ndarray:
         p, genomic = self.problem, self.problem.genomic
-        levels = level_blocks(p)
+        levels = level_blocks(p, p.equations.matrix)
         levels[genomic.rows] += ((1 / genomic.polygenic - 1) * inverse_diagonal(p))[:, None, None] * p.precision
         # diag(M'A_gg⁻¹M) is close to that of M'M: ratio 1.03 ± 0.09 in a dairy population.
-        squares = genomic.squares
-        if self.markers > squares.size:
-            squares = np.append(squares, genomic.constant / genomic.marker_variance * len(genomic.rows))
-        snps = squares / genomic.polygenic + 1 / genomic.marker_variance
+        snps = genomic.extended_squares / genomic.polygenic + 1 / genomic.marker_variance
         return np.concatenate([levels, snps[:, None, None] * p.precision])
 
     def effects(self, V: np.ndarray) -> np.ndarray:
