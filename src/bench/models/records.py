@@ -72,6 +72,8 @@ def read_records(model: Model, pedigree: Pedigree) -> Records:
     kept = np.flatnonzero((~np.isnan(y)).any(axis=1))
     left_out = len(table) - kept.size
     table, y = table.iloc[kept], y[kept]
+    if model.pedigree is None:
+        _check_genotyped(model, table[model.animal], pedigree)
     animal = _animals(path, table[model.animal], pedigree, of=model.animal)
     weights = np.ones(y.shape)
     for j, trait in enumerate(model.traits):
@@ -180,6 +182,20 @@ def _refuse(path: Path, texts: pd.Series, wrong: np.ndarray, need: str) -> None:
 
 def _animals(path: Path, ids: pd.Series, pedigree: Pedigree, *, of: str) -> np.ndarray:
     return pedigree.rows(ids.to_numpy(object), of=f"{path}: column {of!r}").astype(np.int32)
+
+
+def _check_genotyped(model: Model, ids: pd.Series, pedigree: Pedigree) -> None:
+    """BenchError names animals with records that have no genotypes, where these are all that is known of them."""
+    assert model.genotypes is not None
+    known = ids.isin(pedigree.index)
+    if not known.all():
+        absent = ids[~known].drop_duplicates()
+        named = ", ".join(map(repr, absent[:10])) + (", …" if len(absent) > 10 else "")
+        raise BenchError(
+            f"{model.records}: {len(absent)} of {ids.nunique()} animals with records are not in "
+            f"{model.genotypes.plink}.fam: {named}; a model without a pedigree needs the genotypes of all: leave "
+            "their records out, or name a pedigree"
+        )
 
 
 def _dams(path: Path, table: pd.DataFrame, column: str | None, pedigree: Pedigree, animal: np.ndarray) -> np.ndarray:
