@@ -79,7 +79,7 @@ def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
     journal.say(f"model {path}")
     model = read_model(path)
     try:
-        _check_solver(model)
+        check_solver(model)
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from None
     made = installed("pedigree")
@@ -108,7 +108,7 @@ def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
     return Inputs(path, model, pedigree, design, fixed_fit, genotyped, threads, made.library)
 
 
-def _check_solver(model: Model) -> None:
+def check_solver(model: Model) -> None:
     """BenchError: what the model's `single_step` and `output` cannot have."""
     wanted = model.single_step
     if wanted.variant not in variants.names():

@@ -25,6 +25,7 @@ from bench.measure import CLOCK, Clock, peak_rss
 from bench.models import ai_reml
 from bench.models.design import Design
 from bench.models.load import gamma
+from bench.models.variances import Variances
 from bench.single_step.model_data import design_model, trait_variances
 from bench.single_step.problem import Problem
 from bench.single_step.variance_components import estimate
@@ -68,22 +69,51 @@ def estimate_variances(path: Path, out: Path, settings: Settings, *, clock: Cloc
     with Journal(out / "log.txt", clock=clock) as journal:
         inputs = read_inputs(path, threads, journal)
         problem = read_problem(inputs, inputs.genotyped, journal) if inputs.genotyped else None
-        reason = _not_exact(inputs, problem, memory)
-        exact = settings.method == "exact" or (settings.method == "auto" and reason is None)
-        if exact and reason:
-            raise BenchError(f"{path}: {reason}")
-        if not exact and (other := _not_simulated(inputs)):
-            also = f"{reason}; " if settings.method == "auto" else ""
-            raise BenchError(f"{path}: {also}{other}")
-        if not exact and settings.method == "auto":
-            journal.say(f"by simulated scores: {reason}")
+        exact = _chosen(inputs, problem, settings, memory, journal)
         with _written(out, inputs, journal) as found:
-            if exact:
-                _exact(inputs, problem, settings, found, journal)
-            else:
-                assert problem is not None
-                _simulated(inputs, problem, settings, found, journal, memory)
+            _find(inputs, problem, settings, found, journal, memory, exact=exact)
     return found.facts["status"] != "not converged"
+
+
+def estimated(inputs: Inputs, problem: Problem, settings: Settings, journal: Journal) -> tuple[Variances, str]:
+    """The estimates alone, and their status, of inputs that a caller has made."""
+    memory = settings.memory or memory_available()
+    found = _Found()
+    exact = _chosen(inputs, problem, settings, memory, journal)
+    _find(inputs, problem, settings, found, journal, memory, exact=exact)
+    assert found.components is not None
+    return found.components.variances, found.facts["status"]
+
+
+def _chosen(inputs: Inputs, problem: Problem | None, settings: Settings, memory: int, journal: Journal) -> bool:
+    """Whether AI-REML it is. BenchError: no method can take this model."""
+    reason = _not_exact(inputs, problem, memory)
+    exact = settings.method == "exact" or (settings.method == "auto" and reason is None)
+    if exact and reason:
+        raise BenchError(f"{inputs.path}: {reason}")
+    if not exact and (other := _not_simulated(inputs)):
+        also = f"{reason}; " if settings.method == "auto" else ""
+        raise BenchError(f"{inputs.path}: {also}{other}")
+    if not exact and settings.method == "auto":
+        journal.say(f"by simulated scores: {reason}")
+    return exact
+
+
+def _find(
+    inputs: Inputs,
+    problem: Problem | None,
+    settings: Settings,
+    found: _Found,
+    journal: Journal,
+    memory: int,
+    *,
+    exact: bool,
+) -> None:
+    if exact:
+        _exact(inputs, problem, settings, found, journal)
+    else:
+        assert problem is not None
+        _simulated(inputs, problem, settings, found, journal, memory)
 
 
 def _not_exact(inputs: Inputs, problem: Problem | None, memory: int) -> str | None:

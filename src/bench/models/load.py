@@ -26,10 +26,10 @@ def load(path: Path | str) -> tuple[Model, Pedigree, Records, Design]:
     return model, *load_data(model)
 
 
-def load_data(model: Model) -> tuple[Pedigree, Records, Design]:
-    """What a checked model names; BenchError says what cannot be."""
+def load_data(model: Model, *, label: str | None = None) -> tuple[Pedigree, Records, Design]:
+    """What a checked model names; BenchError says what cannot be. label: a further column of the records."""
     pedigree = _genotyped_founders(model) if model.pedigree is None else _read_pedigree(model.pedigree)
-    records = read_records(model, pedigree)
+    records = read_records(model, pedigree, label=label)
     return pedigree, records, Design.of(model, pedigree, records)
 
 
