@@ -168,8 +168,8 @@ def _splits(settings: Settings, whole: Whole) -> list[Split]:
     values = pd.to_numeric(pd.Series(records.labels), errors="coerce").to_numpy(float)
     if (wrong := np.flatnonzero(~np.isfinite(values))).size:
         raise BenchError(
-            f"--forward: {settings.forward!r} is {str(records.labels[wrong[0]])!r} in a record; numbers such as years "
-            "or generations were needed"
+            f"--forward: {settings.forward!r} is {str(records.labels[wrong[0]])!r} in a record; numbers such as "
+            "years or generations were needed"
         )
     return forward_splits(records.animal, values, column=str(settings.forward), rolling=settings.rolling)
 
