@@ -24,6 +24,7 @@ MODELS = {
     },
     "vanraden2": {"relationship": {"kind": "vanraden2"}},
     "standardised": {"relationship": {"kind": "standardised"}},
+    "gaussian": {"relationship": {"kind": "gaussian", "theta": 0.7}},
     "an intercept": {"fixed": {}},
 }  # fmt: skip
 
@@ -142,6 +143,7 @@ REML = {
     "repeated records": {"permanent": True, "variances": ONE | {"permanent": 0.2}, "weights": "w"},
     "two traits": {"traits": ["milk", "fat"], "variances": TWO},
     "random": LITTER | {"variances": ONE | {"litter": 0.2}},
+    "gaussian": {"relationship": {"kind": "gaussian"}},
 }
 
 
@@ -214,6 +216,29 @@ def test_a_later_evaluation_starts_from_an_earlier_one(herd, tmp_path):
     assert run("solve", model, tmp_path / "one") == 0
     assert run("solve", model, tmp_path / "two", "--start", tmp_path / "one") == 0
     assert json.loads((tmp_path / "two" / "evaluation.json").read_text())["steps"] <= 2
+
+
+def test_the_gaussian_kernel_has_no_snp_effects_and_starts_from_itself(herd, tmp_path):
+    keys = {"relationship": {"kind": "gaussian"}, "single_step": {"variant": "fernando", "tolerance": 1e-12}}
+    model = model_of(herd, tmp_path / "model.yaml", **keys)
+    assert run("solve", model, tmp_path / "one") == 0
+    assert_close(column(tmp_path / "one"), Oracle(model).ebv, 1e-7)
+    assert not (tmp_path / "one" / "snp_effects.parquet").exists()
+    assert "no snp_effects.parquet" in (tmp_path / "one" / "log.txt").read_text()
+    keys |= {"single_step": {"tolerance": 1e-10}, "output": {"reliability": "sampled"}}
+    other = model_of(herd, tmp_path / "other.yaml", **keys)
+    assert run("solve", other, tmp_path / "two", "--start", tmp_path / "one") == 0
+    z = (column(tmp_path / "two", "reliability") - Oracle(other).reliability) / column(
+        tmp_path / "two", "reliability_error"
+    )
+    assert np.sqrt((z**2).mean()) < 1.5
+
+
+def test_a_gaussian_kernel_needs_distances(herd, tmp_path, capsys):
+    write_genotypes(tmp_path / "same", np.r_[np.zeros((57, 150)), np.ones((3, 150))], [f"a{i}" for i in range(60)])
+    keys = {"genotypes": {"plink": str(tmp_path / "same")}, "relationship": {"kind": "gaussian"}}
+    assert run("solve", model_of(herd, tmp_path / "model.yaml", **keys), tmp_path / "out") == 2
+    assert "the median distance between the genotypes of 60 animals is 0" in capsys.readouterr().err
 
 
 def changed(table, **columns):

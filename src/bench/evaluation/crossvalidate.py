@@ -226,13 +226,7 @@ def _linear_regression(
 ) -> dict[str, LinearRegression]:
     """LR of the tested animals by trait: with and without the records of the test, in the coding of the training
     animals and with their variances, so that both breeding values are on one scale."""
-    later = fit(
-        whole,
-        split.training | split.test,
-        coding=partial.coding,
-        variances=partial.variances,
-        max_steps=settings.max_steps,
-    )
+    later = fit(whole, split.training | split.test, like=partial, max_steps=settings.max_steps)
     found = {}
     for j, trait in enumerate(whole.model.traits):
         tested = predictions[predictions["trait"] == trait]
