@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bench import kernels
-from bench.build import build
+from bench.build import installed
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
@@ -55,14 +55,15 @@ Open = Callable[..., GenotypeOperator]
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path | None]:
-    """(kernel, target) → its shared library, compiled once a session; None for a kernel that has none."""
+def library() -> Callable[[str, str], Path | None]:
+    """(kernel, target) → its shared library, compiled unless these sources were before; None for a kernel that has
+    none."""
 
     @cache
     def compiled(name: str, target: str) -> Path | None:
         if kernels.load(name).native is None:
             return None
-        made = build(name, target, tmp_path_factory.mktemp(f"{name}-{target}"))
+        made = installed(name, target)
         assert made.status == "ok", made.reason
         return made.library
 
