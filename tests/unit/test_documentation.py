@@ -293,7 +293,8 @@ def run_in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def test_the_example_kernels_pass_the_conformance_tests(overlay):
     done = run_in(
         overlay, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={overlay}",
-        f"--basetemp={overlay / 'tests'}", str(ROOT / "tests" / "conformance"), "-rA", "-k", "int8_blas or plain_loops",
+        f"--basetemp={overlay / 'tests'}", str(ROOT / "tests" / "conformance"), "-rA",
+        "-k", "int8_blas or plain_loops",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     for kernel in ("int8_blas", "plain_loops"):
