@@ -29,6 +29,7 @@ class ByFile(LoadFileScheduling):
         return "one run" if file in OF_ONE_RUN else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
     config.option.loadscopereorder = False  # by the number of tests, of which the longest files have few
     return ByFile(config, log)

@@ -94,10 +94,15 @@ def declined(name: str, n: int, m: int = 1, dtype: str = "f8", threads: int = 1)
 
 
 def unpack_by_hand(packed: PackedGenotypes) -> np.ndarray:
-    """(n, m) int64 dosages, a missing call 0, bit by bit in plain Python."""
-    n, m = packed.shape
-    rows = [bytes(row) for row in packed.codes]
-    return np.array([[DOSAGE_OF_CODE[rows[j][i // 4] >> 2 * (i % 4) & 3] for j in range(m)] for i in range(n)])
+    """(n, m) int64 dosages, a missing call 0, bit by bit in plain Python; not to be changed."""
+    return _unpacked(tuple(bytes(row) for row in packed.codes), *packed.shape)
+
+
+@cache  # every kernel is asked for the same matrices
+def _unpacked(rows: tuple[bytes, ...], n: int, m: int) -> np.ndarray:
+    Z = np.array([[DOSAGE_OF_CODE[rows[j][i // 4] >> 2 * (i % 4) & 3] for j in range(m)] for i in range(n)])
+    Z.flags.writeable = False
+    return Z
 
 
 def random_packed(n: int, m: int, seed: int = 0) -> PackedGenotypes:

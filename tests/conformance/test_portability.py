@@ -145,7 +145,7 @@ RUNS_HERE = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "target"), RUNS_HERE)
 def test_address_and_undefined_behaviour_sanitizers_find_nothing(name, target, compiled):
-    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    flags = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     assert_exact(compiled(name, target, *flags))
 
 
