@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from bench.errors import BenchError
 from bench.relationships import genomic
 from bench.shared_library import INT, POINTER, SIZE, load
+from bench.solvers import operator as solvers
 from bench.solvers.operator import Operator
 
 TARGET = "bench_genotype_product"  # by which XLA knows bridge_product
@@ -63,7 +64,12 @@ class Held:
     def multiply(self, X: Any, transposed: bool) -> np.ndarray:
         """Outside of a compiled program, and for an operator in Python inside of one as well."""
         product = self.operator.rmatmul if transposed else self.operator.matmul
-        return np.asarray(product(np.asarray(X)), self.dtype, order="C")
+        # A copy, because JAX's own array is read-only: numba would compile its loops anew for it.
+        out = np.asarray(product(np.array(X)), self.dtype, order="C")
+        if out.shape != (wanted := (self.rows(transposed), X.shape[1])):
+            name = type(self.operator).__name__
+            raise BenchError(f"{name}: a product of shape {wanted} was needed, found {out.shape}")
+        return out
 
     def rows(self, transposed: bool) -> int:
         """Of a product; those of its operand are rows(not transposed)."""
@@ -161,17 +167,14 @@ class Products(eqx.Module):
         return self._columns(U, True)
 
     def _columns(self, X: jax.Array, transposed: bool) -> jax.Array:
-        X = _operand(X, self.held.rows(not transposed)).astype(self._dtype_in_jax())
-        out = _product(X.reshape(len(X), -1), self.held, transposed)
-        return out.reshape(len(out), *X.shape[1:])
-
-    def _dtype_in_jax(self) -> np.dtype:
+        X = _operand(X, self.held.rows(not transposed))
         if jax.dtypes.canonicalize_dtype(self.dtype) != self.dtype:
             raise BenchError(
-                "the matrix multiplies float64, which JAX has switched off; "
-                'jax.config.update("jax_enable_x64", True) switches it on, or open the matrix with dtype="f4"'
+                'a product is in float64, which JAX has switched off: jax.config.update("jax_enable_x64", True) '
+                'switches it on (a matrix of dtype "f4" without missing calls does not need it)'
             )
-        return self.dtype
+        out = _product(X.astype(self.dtype).reshape(len(X), -1), self.held, transposed)
+        return out.reshape(len(out), *X.shape[1:])
 
 
 def _operand(X: Any, rows: int) -> jax.Array:
@@ -261,13 +264,22 @@ def operator(matrix: Any, library: Path | None = None) -> Products | Dense | Cen
     library: the compiled _jax/bridge.cc (`bench.build.installed("jax")`); without it native kernels are called
     back through Python. An operator that names no dtype multiplies float64.
     """
+    if isinstance(matrix, solvers.Dense):
+        matrix = matrix.array
     if isinstance(matrix, np.ndarray | jax.Array):
         return Dense(jnp.asarray(matrix))
-    return centred(matrix, library) if isinstance(matrix, genomic.Centred) else Products(hold(matrix, library))
+    if isinstance(matrix, genomic.Centred):
+        return centred(matrix, library)
+    if not all(hasattr(matrix, name) for name in ("shape", "matmul", "rmatmul")):
+        raise BenchError(
+            f"an array or an operator with shape, matmul and rmatmul was needed, found {type(matrix).__name__}"
+        )
+    return Products(hold(matrix, library))
 
 
 def centred(W: genomic.Centred, library: Path | None = None) -> Centred:
-    """W in JAX; library as of `operator`."""
-    missing = None if W.missing is None else Products(hold(W.missing, library))
-    centre, scale = jnp.asarray(W.coding.centre), jnp.asarray(W.coding.scale)
-    return Centred(Products(hold(W.dosages, library)), centre, scale, missing)
+    """W in JAX; library as of `operator`. BenchError: its dosages are centred already."""
+    dosages, missing = operator(W.dosages, library), None if W.missing is None else Products(hold(W.missing, library))
+    if isinstance(dosages, Centred):
+        raise BenchError("the raw dosages were needed below a centred operator, found another centred one")
+    return Centred(dosages, jnp.asarray(W.coding.centre), jnp.asarray(W.coding.scale), missing)
