@@ -30,13 +30,16 @@ from bench.solvers.operator import Dense
 
 N, M = 23, 37
 LIBRARY = installed("jax").library
+FAILED = (ValueError, jax.errors.JaxRuntimeError)  # JAX raises either, by how it was called
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="g++ is needed for the bridge")
 
 
 @pytest.fixture(autouse=True)
 def double_precision():
-    with jax.enable_x64(True):
-        yield
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
 
 
 def draw(n: int = N, m: int = M, missing: float = 0.1, seed: int = 1) -> np.ndarray:
@@ -82,13 +85,13 @@ class Counting:
         return self.array.T @ U
 
 
-class InC:
+class InC(Counting):
     """An operator with one C function for both products."""
 
-    shape, dtype = (N, M), np.dtype("f8")
     Product = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t, ct.c_void_p)
 
     def __init__(self, product):
+        super().__init__(np.zeros((N, M)))
         self._product, self.close = self.Product(product), lambda: None
 
     def addresses(self) -> tuple[int, int, int]:
@@ -316,10 +319,9 @@ def test_missing_calls_without_their_library_are_called_back(Z, dosages):
         np.testing.assert_allclose(op.rmatmul(normal(N)), (dosages < 0).T @ normal(N), atol=1e-12)
 
 
-def test_elsewhere_than_on_a_cpu_a_host_kernel_is_called_back(Z):
-    for platform in ("cuda", "rocm"):
-        lowered = jax.jit(Z.jax().matmul).trace(normal(M, 2)).lower(lowering_platforms=(platform,))
-        assert "callback" in lowered.as_text()
+def test_no_kernel_pretends_to_run_on_a_gpu(Z):
+    with pytest.raises(NotImplementedError, match="'genotype_product' not found for platform cuda"):
+        jax.jit(Z.jax().matmul).trace(normal(M, 2)).lower(lowering_platforms=("cuda",))
 
 
 def test_a_compiled_program_keeps_its_matrix(dosages, raw):
@@ -344,16 +346,16 @@ def test_a_closed_matrix_is_an_error(dosages):
     program(jnp.ones(M))
     Z.close()
     for product in (program, op.matmul):
-        with pytest.raises(ValueError, match="this genotype matrix is closed"):
+        with pytest.raises(FAILED, match="this genotype matrix is closed"):
             product(jnp.ones(M))
-    del op, program
-    jax.clear_caches()
+    never_used = GenotypeMatrix.from_dosages(dosages, threads=1)
+    never_used.close()
     with pytest.raises(ValueError, match="this genotype matrix is closed"):
-        Z.jax()
+        never_used.jax()
     Python = GenotypeMatrix.from_dosages(dosages, kernel="dense_blas", threads=1)
     program = jax.jit(Python.jax().matmul)
     Python.close()
-    with pytest.raises(Exception, match="this genotype matrix is closed"):
+    with pytest.raises(FAILED, match="this genotype matrix is closed"):
         program(jnp.ones(M)).block_until_ready()
 
 
@@ -373,13 +375,13 @@ def test_closing_waits_for_the_product_that_runs():
     running.join(20)
     closing.join(20)
     assert len(results) == 1
-    with pytest.raises(ValueError, match="this genotype matrix is closed"):
+    with pytest.raises(FAILED, match="this genotype matrix is closed"):
         program(jnp.ones(M)).block_until_ready()
 
 
 def test_no_memory_for_the_work_space_is_an_error():
     program = jax.jit(bridge.operator(InC(lambda *_: 1), LIBRARY).matmul)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED: no memory for the work space"):
+    with pytest.raises(FAILED, match="RESOURCE_EXHAUSTED: no memory for the work space"):
         program(jnp.ones(M)).block_until_ready()
 
 
@@ -387,7 +389,7 @@ def test_a_program_for_another_matrix_s_shape_is_an_error():
     op = bridge.operator(InC(lambda *_: 0), LIBRARY)
     call = jax.ffi.ffi_call(bridge.TARGET, jax.ShapeDtypeStruct((N, 1), "f8"))
     for operand in (jnp.ones((M + 1, 1)), jnp.ones((M, 1), "f4"), jnp.ones(M)):
-        with pytest.raises(ValueError, match="not of this genotype matrix's shape and type"):
+        with pytest.raises(FAILED, match="not of this genotype matrix's shape and type"):
             call(operand, matrix=np.int64(op.held.number), transposed=np.bool_(False)).block_until_ready()
 
 
