@@ -20,7 +20,7 @@ from jax.test_util import check_grads
 
 from bench import kernels
 from bench.bridges import jax as bridge
-from bench.build import installed
+from bench.build import installed, sources
 from bench.errors import BenchError
 from bench.kernels import GenotypeMatrix
 from bench.machine import this_machine
@@ -426,6 +426,11 @@ def test_single_precision_needs_no_double_precision(dosages, raw, Z):
         for op in (Z.jax(), Z.centred().jax()):
             with pytest.raises(BenchError, match="float64, which JAX has switched off"):
                 op.matmul(V)
+
+
+def test_the_bridge_is_compiled_for_the_installed_jax():
+    assert any(source.endswith("xla/ffi/api/ffi.h") for source in sources("jax"))
+    assert jax.ffi.include_dir() not in installed("jax").flags
 
 
 def test_the_package_imports_jax_only_where_it_is_used():

@@ -27,11 +27,11 @@ from bench.shared_library import INT, POINTER, SIZE, load
 from bench.solvers import operator as solvers
 from bench.solvers.operator import Operator
 
-TARGET = "bench_genotype_product"  # by which XLA knows bridge_product
+TARGET = "bench_genotype_product"  # by which XLA knows jax_product
 SIGNATURES = {
-    "bridge_product": (POINTER, [POINTER]),
-    "bridge_open": (ct.c_int64, [POINTER, POINTER, POINTER, SIZE, SIZE, INT]),
-    "bridge_close": (None, [ct.c_int64]),
+    "jax_product": (POINTER, [POINTER]),
+    "jax_open": (ct.c_int64, [POINTER, POINTER, POINTER, SIZE, SIZE, INT]),
+    "jax_close": (None, [ct.c_int64]),
 }
 
 
@@ -58,8 +58,8 @@ class Held:
         self.number: int | None = None
         if library is not None and isinstance(operator, Native) and (addresses := operator.addresses()):
             lib = _bridge(library)
-            self.number = number = lib.bridge_open(*addresses, *self.shape, self.dtype.itemsize)
-            operator.before_closing(lambda: lib.bridge_close(number))
+            self.number = number = lib.jax_open(*addresses, *self.shape, self.dtype.itemsize)
+            operator.before_closing(lambda: lib.jax_close(number))
 
     def multiply(self, X: Any, transposed: bool) -> np.ndarray:
         """Outside of a compiled program, and for an operator in Python inside of one as well."""
@@ -78,8 +78,8 @@ class Held:
 
 @cache
 def _bridge(library: Path) -> ct.CDLL:
-    lib = load(library, "JAX bridge", SIGNATURES, prefix="bridge", build="bench build jax")
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(lib.bridge_product), platform="cpu")
+    lib = load(library, "JAX bridge", SIGNATURES, prefix="jax", build="bench build jax")
+    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(lib.jax_product), platform="cpu")
     return lib
 
 
