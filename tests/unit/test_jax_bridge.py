@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import gc
+import shutil
 import subprocess
 import sys
 import threading
@@ -223,9 +224,10 @@ def test_one_matrix_is_traced_once(Z, dosages):
     assert traces.count("W") == 2, "each call of `centred` lists the missing calls anew"
 
 
-def test_two_matrices_in_one_function(Z, raw):
+def test_two_matrices_in_one_function(Z, raw, tmp_path):
     other = draw(11, N, missing=0)
-    A, B = GenotypeMatrix.from_dosages(other, threads=1).jax(), Z.jax()
+    library = shutil.copy(LIBRARY, tmp_path / "another.so")
+    A, B = bridge.operator(GenotypeMatrix.from_dosages(other, threads=1).products, library), Z.jax()
     V = normal(M, 2)
     np.testing.assert_allclose(jax.jit(lambda V: A.matmul(B.matmul(V)))(V), other @ (raw @ V), atol=1e-11)
 
@@ -387,7 +389,8 @@ def test_no_memory_for_the_work_space_is_an_error():
 
 def test_a_program_for_another_matrix_s_shape_is_an_error():
     op = bridge.operator(InC(lambda *_: 0), LIBRARY)
-    call = jax.ffi.ffi_call(bridge.TARGET, jax.ShapeDtypeStruct((N, 1), "f8"))
+    assert op.held.target is not None
+    call = jax.ffi.ffi_call(op.held.target, jax.ShapeDtypeStruct((N, 1), "f8"))
     for operand in (jnp.ones((M + 1, 1)), jnp.ones((M, 1), "f4"), jnp.ones(M)):
         with pytest.raises(FAILED, match="not of this genotype matrix's shape and type"):
             call(operand, matrix=np.int64(op.held.number), transposed=np.bool_(False)).block_until_ready()
