@@ -84,6 +84,12 @@ def test_forward_tests_animals_whose_first_record_it_is(records, rolling):
         assert set(animal[split.test]) == wanted[int(split.fold)]
 
 
+def test_forward_names_its_folds_by_all_digits():
+    days = np.array([20240101, 20240102, 20240102.5, 20240103])
+    splits = forward_splits(np.arange(4), days, column="day", rolling=True)
+    assert [split.fold for split in splits] == ["20240102", "20240102.5", "20240103"]
+
+
 def test_a_level_is_left_out_after_the_other():
     animal, family = np.array([0, 1, 2, 0, 3]), np.array(["b", "a", "b", "b", "c"], object)
     splits = splits_by_level(animal, family, ids=np.array(list("wxyz")), column="family")
@@ -293,7 +299,9 @@ def test_a_level_without_training_records_leaves_no_fixed_part(herd, tmp_path, u
     folds = pd.read_parquet(tmp_path / "out" / "folds.parquet")
     assert folds["ability"].isna().all()
     assert len(pd.read_parquet(tmp_path / "out" / "lr.parquet")) == 1
-    assert "predictions without a fixed part" in (tmp_path / "out" / "log.txt").read_text()
+    said = (tmp_path / "out" / "log.txt").read_text()
+    assert "predictions without a fixed part" in said
+    assert "milk: nothing is measured, because no held-out record has a fixed part" in said
 
 
 def test_a_fold_that_does_not_converge_says_so_and_keeps_its_best(herd, tmp_path, undrawn):
@@ -330,6 +338,7 @@ BAD = {
     "no number": (["--forward", "family"], {}, "'family' is 'F.' in a record; numbers such as years"),
     "an animal in two levels": (["--by", "herd"], {}, "have records of two levels of 'herd'"),
     "maternal": (["--folds", "3"], MATERNAL, "takes no maternal effects"),
+    "a seed below 0": (["--folds", "3", "--seed", "-1"], {}, "--seed: -1 was given; 0 or more was needed"),
     "no steps": (["--folds", "3", "--max-steps", "0"], {}, "--max-steps: 0 was given"),
 }  # fmt: skip
 
