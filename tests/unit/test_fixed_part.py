@@ -79,11 +79,11 @@ def test_only_what_the_records_determine_is_a_number(records, herds, years, cova
         left = np.linalg.norm(fitted.T @ combination - others.T, axis=0)
         determined = left < 1e-6 * (1 + np.linalg.norm(others, axis=1))
         assert (np.isnan(found[:, j]) == ~determined).all()
-        expected = sum(
-            (0.0 if term.traits.count(j) == 0 else of[term.codes, term.traits.index(j)])
-            * (1.0 if term.values is None else term.values)
-            for term, of in zip(terms, b, strict=True)
-        )
+        expected = np.zeros(records)
+        for term, of in zip(terms, b, strict=True):
+            if j in term.traits:
+                values = 1.0 if term.values is None else term.values
+                expected += of[term.codes, term.traits.index(j)] * values
         np.testing.assert_allclose(found[determined, j], expected[~training][determined], rtol=1e-12)
 
 

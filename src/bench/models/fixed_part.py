@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -21,57 +22,57 @@ def fixed_part(design: Design, effects: np.ndarray, terms: Sequence[Term], rows:
     record in the design, and combinations of levels that confounding kept it from telling apart: herd A in its second
     year, where all records of herd A are of the first and all of herd B of the second.
     """
-    t = design.records.y.shape[1]
-    b, start = [], 0
+    t, start, b = design.records.y.shape[1], 0, []
     for kept in design.estimable.kept:
-        of_term, size = np.zeros(kept.shape), int(kept.sum())
-        of_term[kept] = effects[start : start + size]
-        b.append(of_term)
-        start += size
+        b.append(np.zeros(kept.shape))
+        b[-1][kept] = effects[start : start + int(kept.sum())]
+        start += int(kept.sum())
     found = np.zeros((int(rows.sum()), t))
     for j in range(t):
-        having = [k for k, term in enumerate(terms) if j in term.traits]
-        place = [terms[k].traits.index(j) for k in having]
-        x = _columns([terms[k] for k in having], j, rows)
-        found[:, j] = x @ np.concatenate([b[k][:, at] for k, at in zip(having, place, strict=True)])
-        kept = np.concatenate([design.estimable.kept[k][:, at] for k, at in zip(having, place, strict=True)])
-        X = _columns([design.fixed_terms[k] for k in having], j, design.records.observed[:, j])
-        without = np.any([terms[k].codes[rows] < 0 for k in having], axis=0)
-        found[without | _open(X, kept, x, _covariates([terms[k] for k in having])), j] = np.nan
+        place = {k: term.traits.index(j) for k, term in enumerate(terms) if j in term.traits}
+        whole, own = [terms[k] for k in place], [design.fixed_terms[k] for k in place]
+        found[:, j] = _columns(whole, j, rows) @ _of_trait(b, place)
+        kept = _of_trait(design.estimable.kept, place)
+        without = np.any([term.codes[rows] < 0 for term in whole], axis=0)
+        if not kept.all():
+            without |= _open(own, whole, j, kept, design.records.observed[:, j], rows)
+        found[without, j] = np.nan
     return found
 
 
-def _columns(terms: Sequence[Term], trait: int, rows: np.ndarray) -> sparse.csr_array:
-    return sparse.csr_array(sparse.hstack([term.columns(trait, rows) for term in terms]))
+def _columns(terms: Sequence[Term], trait: int, rows: np.ndarray) -> sparse.csc_array:
+    return sparse.csc_array(sparse.hstack([term.columns(trait, rows) for term in terms]))
 
 
-def _covariates(terms: Sequence[Term]) -> np.ndarray:
-    """Which columns are those of a covariate that is not nested."""
-    return np.concatenate([np.full(len(term.levels), term.kind == "covariate") for term in terms])
+def _of_trait(arrays: Sequence[np.ndarray], place: dict[int, int]) -> np.ndarray:
+    """The columns `place` of the terms' arrays (levels, traits), one below the other."""
+    return np.concatenate([arrays[k][:, at] for k, at in place.items()])
 
 
-def _open(X: sparse.csr_array, kept: np.ndarray, x: sparse.csr_array, covariates: np.ndarray) -> np.ndarray:
-    """Whether x'b of each row of x, (rows, p), depends on which solution b is: x'z is not 0 for a z with Xz = 0.
+def _open(
+    own: Sequence[Term], whole: Sequence[Term], trait: int, kept: np.ndarray, observed: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Whether x'b of each of the `rows` depends on which solution b is: x'z is not 0 for a z with Xz = 0.
 
     z is a random one, whose values for the columns that are not `kept` are drawn: x'z is then 0 by chance only.
+    own: terms of the design, whose records `observed` are those of X; whole: the same of all records.
     """
-    if kept.all():
-        return np.zeros(x.shape[0], bool)
-    mean = np.where(covariates, X.mean(axis=0), 0)
-    X, x = _shifted(X, mean), _shifted(x, mean)  # the class effects hold the mean; dates would lose their digits
-    largest = abs(X).max(axis=0).toarray().ravel()
+    both = [_less_mean(*terms, observed) for terms in zip(own, whole, strict=True)]
+    X, x = _columns([one for one, _ in both], trait, observed), _columns([one for _, one in both], trait, rows)
+    largest = abs(X).max(axis=0).toarray().ravel()  # pyright: ignore[reportOptionalSubscript]
     scale = sparse.diags_array(1 / np.where(largest > 0, largest, 1))
-    X, x = sparse.csc_array(X @ scale), x @ scale
+    X, x = sparse.csc_array(X @ scale), sparse.csc_array(x @ scale)
     z = np.random.default_rng(1).uniform(1, 2, kept.size)
-    K, dropped = X[:, kept], X[:, ~kept] @ z[~kept]
-    z[kept] = -splu(sparse.csc_array(K.T @ K), permc_spec="MMD_AT_PLUS_A").solve(K.T @ dropped) if kept.any() else 0
-    return abs(x @ z) > ROUNDING * max(1, abs(z).max())
+    if kept.any():
+        K = X[:, kept]
+        normal = splu(sparse.csc_array(K.T @ K), permc_spec="MMD_AT_PLUS_A")
+        z[kept] = -normal.solve(K.T @ (X[:, ~kept] @ z[~kept]))
+    return abs(x @ z) > ROUNDING * max(1.0, float(abs(z).max()))
 
 
-def _shifted(X: sparse.csr_array, mean: np.ndarray) -> sparse.csr_array:
-    """X − 1 mean'; mean is 0 but for a few columns."""
-    at = np.flatnonzero(mean)
-    if not at.size:
-        return X
-    take = sparse.csr_array((mean[at], (np.zeros(at.size, int), at)), shape=(1, mean.size))
-    return sparse.csr_array(X - sparse.csr_array(np.ones((X.shape[0], 1))) @ take)
+def _less_mean(own: Term, whole: Term, observed: np.ndarray) -> tuple[Term, Term]:
+    """A covariate less its mean in the design, which a class effect holds anyway: dates would lose their digits."""
+    if own.values is None or whole.values is None or own.kind == "nested":
+        return own, whole
+    mean = own.values[observed].mean()
+    return replace(own, values=own.values - mean), replace(whole, values=whole.values - mean)
