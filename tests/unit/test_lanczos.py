@@ -30,8 +30,12 @@ def functions(values, vectors, lam):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    n=st.integers(1, 40), rank=st.integers(1, 50), columns=st.integers(1, 6), spanned=st.integers(0, 3), seed=st.integers(0, 99)
-)  # fmt: skip
+    n=st.integers(1, 40),
+    rank=st.integers(1, 50),
+    columns=st.integers(1, 6),
+    spanned=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
 def test_exhausted_runs_are_exact_for_every_ratio(n, rank, columns, spanned, seed):
     rng = np.random.default_rng(seed)
     A, start = semidefinite(n, rank, seed), rng.standard_normal((n, columns))
@@ -45,7 +49,7 @@ def test_exhausted_runs_are_exact_for_every_ratio(n, rank, columns, spanned, see
             wanted = start.T @ of_A @ start
             found = quadrature.of(f(quadrature.nodes + lam))
             np.testing.assert_allclose(found, wanted, atol=1e-8 * max(np.abs(wanted).max(), 1e-9 * np.sum(start**2)))
-        solved, residual = made.solve(lam)
+        solved, residual = made.solve(lam), made.residuals(lam)
         wanted = np.linalg.solve(A + lam * np.eye(n), start)
         np.testing.assert_allclose(solved, wanted, atol=1e-8 * np.abs(wanted).max())
         assert residual.max() <= 1e-8 * np.linalg.norm(start)
@@ -71,7 +75,7 @@ def test_the_residual_of_an_unfinished_solution_is_the_true_one():
     made = run(A, start, 5)
     assert not made.exhausted
     for columns in (slice(None), slice(1, 3)):
-        solved, residual = made.solve(0.2, columns)
+        solved, residual = made.solve(0.2, columns), made.residuals(0.2, columns)
         wanted = np.linalg.norm(start[:, columns] - A @ solved - 0.2 * solved, axis=0)
         np.testing.assert_allclose(residual, wanted, rtol=1e-9)
 
