@@ -135,7 +135,7 @@ class WhitenedRecords:
 
 @dataclass(frozen=True)
 class ProjectedRelationship:
-    """S = M K M, (r, r), in what is orthogonal to X: vectors there stay there, and S + λI inverts to P.
+    """S = M K M, (r, r), which keeps what is orthogonal to X there; there P is the inverse of S + λI.
 
     With A an orthonormal basis of it, P = A(A'VA)⁻¹A' (Patterson & Thompson 1971; Searle et al. 1992, M.4f).
     """
@@ -148,8 +148,8 @@ class ProjectedRelationship:
         return self.records.y.size, self.records.y.size
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
-        """S V for V orthogonal to X, (r, k) → (r, k)."""
-        return self.records.project(relationship_times(self.gram, self.records, V))
+        """S V, (r, k) → (r, k)."""
+        return self.records.project(relationship_times(self.gram, self.records, self.records.project(V)))
 
 
 def relationship_times(gram: SymmetricOperator, records: WhitenedRecords, V: np.ndarray) -> np.ndarray:

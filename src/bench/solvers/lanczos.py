@@ -22,7 +22,7 @@ from bench.errors import BenchError
 from bench.memory import memory_available
 from bench.solvers.operator import SymmetricOperator
 
-DEPENDENT = 1e-12  # of a block's largest column: what is left of a column that the others span
+DEPENDENT = 1e-12  # of the size of A, or of a start: what is left of a column that the others span
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class BlockLanczos:
         self._start = self._start * size
         self._ends = [first.shape[1]]  # of the blocks in the basis
         self._basis[:, : first.shape[1]] = first
+        self._size = 0.0  # of A, as far as it has shown
         self._spectrum: Any = None
 
     @property
@@ -95,10 +96,10 @@ class BlockLanczos:
         product = self.matrix.matmul(np.ascontiguousarray(self._basis[:, begin:end]))
         if not np.isfinite(product).all():
             raise BenchError(f"block Lanczos: product {self.products + 1} of the matrix holds NaN or infinity")
-        size = float(np.linalg.norm(product, axis=0).max())
+        self._size = max(self._size, float(np.linalg.norm(product, axis=0).max()))
         along = V.T @ product
         product -= V @ along
-        block, beyond = _orthonormal(product, size)
+        block, beyond = _orthonormal(product, self._size)
         again = V.T @ block
         block -= V @ again
         along += again @ beyond
