@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,14 @@ class PackedGenotypes:
         return DOSAGES_OF_BYTE[codes].reshape(codes.shape[0], -1)[:, : self.n_samples].T
 
     def code_counts(self) -> np.ndarray:
-        """(m, 4) int64: how many individuals have code 0 (dosage 0), 1 (missing), 2 (1) and 3 (2) at each SNP."""
+        """(m, 4) int64: how many individuals have code 0 (dosage 0), 1 (missing), 2 (1) and 3 (2) at each SNP.
+
+        Counted once, and read-only.
+        """
+        return self._code_counts
+
+    @cached_property
+    def _code_counts(self) -> np.ndarray:
         counts = np.empty((self.n_snps, 4), np.int64)
         full, rest = divmod(self.n_samples, 4)
         for snps in self.blocks(max(1, BLOCK_BYTES // (8 * max(256, full)))):
@@ -114,6 +122,7 @@ class PackedGenotypes:
             if rest:
                 last = (codes[:, full, None] >> (2 * np.arange(rest))) & 3
                 counts[snps] += (last[:, :, None] == np.arange(4)).sum(1)
+        counts.flags.writeable = False
         return counts
 
     def allele_frequency(self) -> np.ndarray:
