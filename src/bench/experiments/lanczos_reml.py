@@ -83,7 +83,6 @@ def run(case: Case, files: Files) -> Document:
     with measure.exclusive():
         try:
             operator = products.prepare(doc, case, packed, build)
-            packed.forget()  # of the mapped file; the kernel has its own copy
             with surroundings.watched(doc, case["threads"]):
                 _time_products(doc, case, operator, 0)
                 found, run = _timed_run(doc, case, packed, operator, y)

@@ -9,14 +9,14 @@ from bench.tables import _cells
 
 TITLE = "Variance ratio by REML from one block-Lanczos run"
 CAPTION = (
-    "From packed genotypes and records to the variance ratio λ and its errors: allele frequencies, the exact trace of "
-    "G, and products of G with a block of k vectors until log λ stands to 1e-3. Passes: columns-wide products with Z or "
-    "Z′, and the one count of codes. Kernel share: (products × median time of the kernel's own Z′U and ZV of k columns, "
-    "timed before and after in the same process) ÷ time. Statistical error: of log λ, by the curvature of the "
-    "restricted likelihood; Monte Carlo error: what the choice of the k − 1 probes leaves. Truncation: how far log λ "
-    "moves in three times as many steps; eigen: log λ by the eigendecomposition, less that of the run, where n allows. "
-    "Records of the heritability named in the trait are drawn around the true breeding values. Peak memory is that of "
-    "the process, the mapped file included."
+    "From packed genotypes and records to the variance ratio λ and its errors: allele frequencies, the exact trace "
+    "of G, and products of G with a block of k vectors until log λ stands to 1e-3. Passes: columns-wide products "
+    "with Z or Z′, and the one count of codes. Kernel share: (products × median time of the kernel's own Z′U and ZV "
+    "of k columns, timed before and after in the same process) ÷ time. Statistical error: of log λ, by the "
+    "curvature of the restricted likelihood; Monte Carlo error: what the choice of the k − 1 probes leaves. "
+    "Truncation: how far log λ moves in three times as many steps; eigen: log λ by the eigendecomposition, less "
+    "that of the run, where n allows. Records of the heritability named in the trait are drawn around the true "
+    "breeding values. Peak memory is that of the process, the mapped file included."
 )
 KEYS = ["case", "dataset", "trait", "n", "m", "kernel", "target", "threads", "k"]
 
