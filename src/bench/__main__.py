@@ -437,6 +437,17 @@ def validate(options: argparse.Namespace) -> None:
     print(validating.to_text(drawn))
 
 
+def crossvalidate(options: argparse.Namespace) -> int:
+    """Predict animals that were left out, in random folds, by a column such as family, or forward in time, with all
+    that is learned from the training animals alone; write correlations, slopes, biases and squared errors with
+    intervals, the predictions, a figure and a log. Status 1: a fold did not converge."""
+    from bench.evaluation.crossvalidate import Settings
+    from bench.evaluation.crossvalidate import crossvalidate as run_folds
+
+    settings = Settings(**{name: getattr(options, name) for name in Settings.__dataclass_fields__})
+    return 0 if run_folds(options.model, options.out, settings) else 1
+
+
 def summary(options: argparse.Namespace) -> None:
     """Print the comparison table for the terminal."""
     from bench import collect as collecting
@@ -482,6 +493,7 @@ VERBS = {
     "solve": solve,
     "variances": variances,
     "validate": validate,
+    "crossvalidate": crossvalidate,
     "summary": summary,
     "agreement": agreement,
 }

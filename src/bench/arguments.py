@@ -192,6 +192,19 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--animals", default=None, help="file of the animals to compare, an id a line (default: all)")
     path(at, "--out", default=None, help="folder for the table (CSV, HTML, Markdown)")
 
+    at = verb("crossvalidate", "how well a model without a pedigree predicts animals that were left out")
+    at.add_argument("model", type=Path, help="model file without a pedigree (docs/gblup.md)")
+    path(at, "--out", help="folder to write to")
+    at.add_argument("--folds", type=int, metavar="K", help="folds of animals at random")
+    at.add_argument("--repeats", type=int, metavar="N", default=1, help="random folds so often (default: 1)")
+    at.add_argument("--seed", type=int, metavar="N", default=1, help="of folds, intervals, simulations (default: 1)")
+    at.add_argument("--by", metavar="COLUMN", help="leave out one level of a column of the records after the other")
+    at.add_argument("--forward", metavar="COLUMN", help="train with smaller values of a column, test the last")
+    at.add_argument("--rolling", action="store_true", help="test every value of --forward after the first")
+    at.add_argument("--reml", action="store_true", help="variances by REML in each fold (default: the model's)")
+    at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
+    at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
+
     at = verb("summary", "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
 

@@ -13,12 +13,17 @@ from bench.errors import BenchError
 from bench.genotypes.alleles import read_frequencies
 from bench.genotypes.bim_fam import finite, read_bim, read_lines
 from bench.genotypes.checks import check_genotypes, parent_pairs
+from bench.genotypes.packed import PackedGenotypes
 from bench.matrix import GenotypeMatrix
-from bench.models.model_file import GenotypeFiles, Model
+from bench.models.design import Design
+from bench.models.model_file import Model
+from bench.models.variances import Variances
 from bench.relationships.codings import snp_coding
-from bench.relationships.genomic import Centred, Coding
+from bench.relationships.genomic import Centred, Coding, dense_grm, grm_diagonal
 from bench.relationships.missing import missing_calls
 from bench.relationships.pedigree import Pedigree
+from bench.single_step.build import genomic_problem
+from bench.single_step.problem import Problem
 
 # Calls up to which genotypes are checked against each other and the pedigree while they are evaluated: 10 s.
 CHECKED = 10**9
@@ -35,6 +40,22 @@ class Genotyped:
     coding: Coding
     markers: Centred
 
+    def problem(self, design: Design, variances: Variances, library: Path, threads: int) -> Problem:
+        """GBLUP of a design whose animals are these. library: the compiled pedigree."""
+
+        def gram() -> np.ndarray:
+            made = dense_grm(self.matrix.packed, self.coding, library=installed("gram").library, threads=threads)
+            made *= self.coding.divisor
+            self.matrix.packed.forget()
+            return made
+
+        ratio = 1 / self.coding.divisor
+        return genomic_problem(design, variances, self.markers, ratio, library=library, gram=gram)
+
+    def gram_diagonal(self) -> np.ndarray:
+        """(g,) of MM'."""
+        return grm_diagonal(self.matrix.packed, self.coding) * self.coding.divisor
+
 
 def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None]) -> Genotyped:
     """BenchError: files that do not fit each other, animals that are not in the pedigree, too little memory."""
@@ -48,7 +69,7 @@ def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Calla
     if np.unique(rows).size < rows.size:
         raise BenchError(f"{prefix}.fam: an animal stands there twice; keep one of its genotypes")
     _report(matrix, pedigree, ids, rows, say)
-    coding = _coding(files, matrix, metafounders=model.pedigree.metafounders is not None)
+    coding = read_coding(model, matrix.packed)
     left_out = int((coding.scale == 0).sum())
     if left_out:
         say(
@@ -76,11 +97,15 @@ def _report(
             say(f"warning: genotypes: {sentence}; `bench check` lists all")
 
 
-def _coding(files: GenotypeFiles, matrix: GenotypeMatrix, *, metafounders: bool) -> Coding:
+def read_coding(model: Model, packed: PackedGenotypes) -> Coding:
+    """How the model codes these genotypes of its .bim; frequencies that no file gives are theirs."""
+    files = model.genotypes
+    assert files is not None
     bim = read_bim(Path(f"{files.plink}.bim"))
+    metafounders = model.pedigree is not None and model.pedigree.metafounders is not None
     return snp_coding(
-        matrix.packed,
-        "metafounder" if metafounders else "vanraden1",
+        packed,
+        "metafounder" if metafounders else model.relationship.kind,
         min_maf=files.min_maf,
         frequencies=None if files.frequencies is None else read_frequencies(files.frequencies, bim),
         weights=None if files.weights is None else snp_weights(files.weights, bim["snp"].to_numpy()),
