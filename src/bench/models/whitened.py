@@ -15,6 +15,8 @@ from scipy import sparse
 from bench.errors import BenchError
 from bench.solvers.operator import SymmetricOperator
 
+DEPENDENT = 1e-10
+
 
 @dataclass(frozen=True)
 class WhitenedRecords:
@@ -68,13 +70,18 @@ class WhitenedRecords:
             )
         root = np.sqrt(w)
         found = cls(root * y, root[:, None] * X, whose, root, n)
-        if not np.isfinite(X).all() or np.linalg.matrix_rank(found.X) < p:
+        if not np.isfinite(X).all() or found._dependent():
             raise BenchError(f"{name}: the {p} fixed effects are linearly dependent or hold NaN; drop some")
         if np.linalg.norm(found.project(found.y[:, None])) <= 1e-12 * np.linalg.norm(found.y):
             raise BenchError(
                 f"{name}: the phenotypes do not vary around their fixed effects; there is nothing to estimate"
             )
         return found
+
+    def _dependent(self) -> bool:
+        """Whether a column of X is what those before it span, to DEPENDENT of its length."""
+        beyond = np.abs(np.diagonal(self._orthogonal[1]))
+        return bool(np.any(beyond <= DEPENDENT * np.linalg.norm(self.X, axis=0)))
 
     @property
     def freedom(self) -> int:
