@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.evaluation.genotyped import Genotyped
 from bench.evaluation.inputs import Inputs
 from bench.evaluation.journal import Journal
 from bench.models import lanczos_reml
@@ -57,7 +56,6 @@ def find(
     method: str, inputs: Inputs, problem: Problem, journal: Journal, *, seed: int, max_steps: int | None, memory: int
 ) -> Ratio:
     """The REML estimates. BenchError: too little memory, or records that have nothing to estimate."""
-    assert inputs.genotyped is not None
     design = inputs.design
     seen = design.records.observed[:, 0]
     X = design.incidence[:, : design.fixed].tocsr()[np.flatnonzero(seen)].toarray()
@@ -71,7 +69,7 @@ def find(
     )
     if method == "eigen":
         return _eigen(inputs, problem, records, journal, memory)
-    return _lanczos(inputs.genotyped, records, journal, seed=seed, max_steps=max_steps, memory=memory)
+    return _lanczos(inputs, problem, records, journal, seed=seed, max_steps=max_steps, memory=memory)
 
 
 def _eigen(inputs: Inputs, problem: Problem, records: WhitenedRecords, journal: Journal, memory: int) -> Ratio:
@@ -103,7 +101,8 @@ def _eigen(inputs: Inputs, problem: Problem, records: WhitenedRecords, journal: 
 
 
 def _lanczos(
-    genotyped: Genotyped,
+    inputs: Inputs,
+    problem: Problem,
     records: WhitenedRecords,
     journal: Journal,
     *,
@@ -111,16 +110,17 @@ def _lanczos(
     max_steps: int | None,
     memory: int,
 ) -> Ratio:
-    packed, coding, most = genotyped.matrix.packed, genotyped.coding, max_steps or lanczos_reml.MAX_STEPS
-    width = 1 + lanczos_reml.PROBES
+    genotyped, genomic = inputs.genotyped, problem.genomic
+    assert genotyped is not None
+    most, width = max_steps or lanczos_reml.MAX_STEPS, 1 + lanczos_reml.PROBES
     need = bytes_needed(records.y.size, width, most)
     journal.say(f"block Lanczos with {width} columns: at most {need / 1e9:.3g} GB of memory in {most} steps")
     with journal.step("trace of G"):
-        if records.plain:
-            trace = grm_trace(packed, coding)
+        if records.plain and inputs.model.relationship.linear:
+            trace = grm_trace(genotyped.matrix.packed, genotyped.coding)
         else:
-            trace = records.trace(genotyped.gram_diagonal() / coding.divisor)
-    packed.forget()
+            trace = records.trace(genotyped.gram_diagonal() * genomic.marker_variance)
+        genotyped.matrix.packed.forget()
     steps: list[dict[str, Any]] = []
 
     def tell(step: int, best: Optimum) -> None:
@@ -129,7 +129,7 @@ def _lanczos(
         journal.say(f"step {step}: h² {h2:.4f}" + (f", at its {best.bound} bound" if best.bound else ""))
 
     with journal.step("block Lanczos"):
-        gram = Gram(genotyped.markers, coding.divisor)
+        gram = Gram(genomic.markers, 1 / genomic.marker_variance)
         run = lanczos_reml.LanczosRun(gram, records, trace=trace, seed=seed, max_steps=most, memory=memory)
         found = lanczos_reml.estimate(run, observe=tell)
     status = {"converged": "converged", "bound": "boundary", "steps": "not converged"}[found.status]

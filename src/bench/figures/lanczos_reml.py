@@ -15,7 +15,7 @@ TITLE = "Variance ratio from one block-Lanczos run"
 CAPTION = (
     "Left: the variance ratio λ with its 95 % interval by the restricted likelihood (thin) and the part of it that "
     "the choice of the probes leaves (thick, ± 1.96 Monte Carlo standard errors); crosses are the "
-    "eigendecomposition's, where n allows. Middle: time from packed genotypes to λ and its errors, and what the "
+    "eigendecomposition's, where n allows. Middle: time from centred genotypes to λ and its errors, and what the "
     "products alone would take at the kernel's own rate. Right: the share of that rate that was reached. A row per "
     "data set and heritability of the records. Ringed points: something else disturbed the machine in that session."
 )

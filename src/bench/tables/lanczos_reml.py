@@ -9,10 +9,11 @@ from bench.tables import _cells
 
 TITLE = "Variance ratio by REML from one block-Lanczos run"
 CAPTION = (
-    "From packed genotypes and records to the variance ratio λ and its errors: allele frequencies, the exact trace "
-    "of G, and products of G with a block of k vectors until log λ stands to 1e-3. Passes: columns-wide products "
-    "with Z or Z′, and the one count of codes. Kernel share: (products × median time of the kernel's own Z′U and ZV "
-    "of k columns, timed before and after in the same process) ÷ time. Statistical error: of log λ, by the "
+    "From centred genotypes and records to the variance ratio λ and its errors: products of G with a block of k "
+    "vectors until log λ stands to 1e-3. Preparing: packing for the kernel, and counting the codes for allele "
+    "frequencies and the exact trace of G. Passes: products of k columns with Z or Z′. Kernel share: (products × "
+    "median time of the kernel's own Z′U and ZV of k columns, timed before and after in the same process) ÷ time; "
+    "CPU share the same in CPU time, which other programs disturb less. Statistical error: of log λ, by the "
     "curvature of the restricted likelihood; Monte Carlo error: what the choice of the k − 1 probes leaves. "
     "Truncation: how far log λ moves in three times as many steps; eigen: log λ by the eigendecomposition, less "
     "that of the run, where n allows. Records of the heritability named in the trait are drawn around the true "
@@ -33,11 +34,14 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
 
     timed = rows[rows["metric"] == "product_time"]
     found["k"] = found["case"].map(timed.groupby("case")["k"].first()).astype("Int64")
-    both = timed.groupby(["case", "direction"])["value"].median().groupby("case").sum()
-    found["product_s"] = found["case"].map(both).astype(float)
-    for name in ("reml_time", "products", "passes", "h2", "converged", "truncation_error"):
+    for column, metric in (("product_s", "product_time"), ("product_cpu", "product_cpu")):
+        medians = rows[rows["metric"] == metric].groupby(["case", "direction"])["value"].median()
+        found[column] = found["case"].map(medians.groupby("case").sum()).astype(float)
+    for name in ("reml_time", "reml_cpu", "products", "passes", "h2", "converged", "truncation_error"):
         found[name] = of(name, "reml")
     found["kernel_share"] = found["products"] * found["product_s"] / found["reml_time"]
+    found["cpu_share"] = found["products"] * found["product_cpu"] / found["reml_cpu"]
+    found["prepare_s"] = of("prepare_time") + of("coding_time")
     found["peak_rss"] = of("peak_rss")
     found["variance_ratio"] = of("variance_ratio", "reml")
     found["standard_error"] = of("log_variance_ratio_standard_error", "reml")
@@ -52,7 +56,8 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     found = runs(frame).sort_values(["dataset", "trait", "n", "kernel", "threads", "case"], ignore_index=True)
     found["status"] = np.where(found["converged"] == 1, "converged", "step cap")
     columns = [
-        *KEYS[1:], "reml_time", "products", "passes", "product_s", "kernel_share", "peak_rss", "variance_ratio", "h2",
+        *KEYS[1:], "prepare_s", "reml_time", "products", "passes", "product_s", "kernel_share", "cpu_share",
+        "peak_rss", "variance_ratio", "h2",
         "standard_error", "monte_carlo_error", "truncation_error", "eigen_difference", "status", "contaminated",
     ]  # fmt: skip
     return found[columns].rename(columns={"reml_time": "reml_s"})
