@@ -92,10 +92,18 @@ def coded(X: np.ndarray, model: dict, among: np.ndarray | None = None) -> np.nda
         )
         kept &= d > 0
     W = np.where(np.isnan(X), 0, X - 2 * p)[:, kept] * np.sqrt(d[kept])
-    if kind == "vanraden1":
+    if kind in ("vanraden1", "gaussian"):
         return W / np.sqrt(np.sum((d * 2 * p * (1 - p))[kept]))
     spread = np.sqrt(2 * p * (1 - p)) if kind == "vanraden2" else np.nanstd(of, axis=0, ddof=1)
     return W / spread[kept] / np.sqrt(d[kept].sum())
+
+
+def gaussian(X: np.ndarray, model: dict, among: np.ndarray | None = None) -> np.ndarray:
+    """K (n, n), whose median distance is that of the rows `among`."""
+    W = coded(X, model, among)
+    D2 = ((W[:, None] - W) ** 2).sum(axis=2)
+    of = D2 if among is None else D2[np.ix_(among, among)]
+    return np.exp(-D2 / (model["relationship"].get("theta", 1.0) * np.median(of[np.triu_indices(len(of), 1)])))
 
 
 class Oracle:
@@ -104,14 +112,17 @@ class Oracle:
     rows: (R,) bool, records that are used; among: (n,) bool, animals whose frequencies are used.
     """
 
-    def __init__(self, path: Path, *, rows: np.ndarray | None = None, among: np.ndarray | None = None, G=None):
+    def __init__(self, path: Path, *, rows: np.ndarray | None = None, among: np.ndarray | None = None):
         model = yaml.safe_load(path.read_text())
         prefix = Path(model["genotypes"]["plink"])
         self.ids = [line.split()[1] for line in prefix.with_suffix(".fam").read_text().splitlines()]
-        if G is None:
-            W = coded(read_dosages(prefix), model, among)
-            G = W @ W.T
-        self.G, self.model = G, model
+        X = read_dosages(prefix)
+        if model.get("relationship", {}).get("kind") == "gaussian":
+            self.G = gaussian(X, model, among)
+        else:
+            W = coded(X, model, among)
+            self.G = W @ W.T
+        self.model = model
         table = pd.read_csv(model["records"], sep="\t", dtype={"id": str})
         self.records = table if rows is None else table[rows].reset_index(drop=True)
         self.blup(model["variances"])

@@ -1,6 +1,10 @@
 """Model files without a pedigree: `bench solve`, `predict` and `variances` against dense GBLUP."""
 
 import json
+import os
+import re
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +24,7 @@ MODELS = {
     },
     "vanraden2": {"relationship": {"kind": "vanraden2"}},
     "standardised": {"relationship": {"kind": "standardised"}},
+    "gaussian": {"relationship": {"kind": "gaussian", "theta": 0.7}},
     "an intercept": {"fixed": {}},
 }  # fmt: skip
 
@@ -138,6 +143,7 @@ REML = {
     "repeated records": {"permanent": True, "variances": ONE | {"permanent": 0.2}, "weights": "w"},
     "two traits": {"traits": ["milk", "fat"], "variances": TWO},
     "random": LITTER | {"variances": ONE | {"litter": 0.2}},
+    "gaussian": {"relationship": {"kind": "gaussian"}},
 }
 
 
@@ -183,3 +189,174 @@ def test_simulated_scores_take_a_model_without_a_pedigree(herd, tmp_path):
         for name in ("exact", "simulated")
     )
     assert abs(one["genetic"] - two["genetic"]) < 4 * facts["simulation_error_of_h2"]
+
+
+def test_snp_weights_and_a_weight_of_nothing(herd, tmp_path):
+    weights = np.random.default_rng(4).gamma(0.7, size=150) * (np.arange(150) % 5 > 0)
+    (tmp_path / "w.txt").write_text("".join(f"s{j} {w:.17g}\n" for j, w in enumerate(weights)))
+    genotypes = {"plink": str(herd / "genotypes"), "weights": str(tmp_path / "w.txt")}
+    model = model_of(herd, tmp_path / "model.yaml", genotypes=genotypes, output={"reliability": "exact"})
+    assert run("solve", model, tmp_path / "out") == 0
+    assert_close(column(tmp_path / "out"), Oracle(model).ebv)
+    np.testing.assert_allclose(column(tmp_path / "out", "reliability"), Oracle(model).reliability, atol=1e-8)
+
+
+def test_not_converging_is_a_status_and_the_last_step_is_kept(herd, tmp_path):
+    model = model_of(herd, tmp_path / "model.yaml")
+    assert run("solve", model, tmp_path / "out", "--max-steps", 3) == 1
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["converged"] is False
+    assert np.corrcoef(column(tmp_path / "out")[:, 0], Oracle(model).ebv[:, 0])[0, 1] > 0.5
+    assert run("variances", model, tmp_path / "v", "--max-steps", 1) == 1
+    assert json.loads((tmp_path / "v" / "variances.json").read_text())["status"] == "not converged"
+    assert (tmp_path / "v" / "variances.yaml").exists()
+
+
+def test_a_later_evaluation_starts_from_an_earlier_one(herd, tmp_path):
+    model = model_of(herd, tmp_path / "model.yaml")
+    assert run("solve", model, tmp_path / "one") == 0
+    assert run("solve", model, tmp_path / "two", "--start", tmp_path / "one") == 0
+    assert json.loads((tmp_path / "two" / "evaluation.json").read_text())["steps"] <= 2
+
+
+def test_the_gaussian_kernel_has_no_snp_effects_and_starts_from_itself(herd, tmp_path):
+    keys = {"relationship": {"kind": "gaussian"}, "single_step": {"variant": "fernando", "tolerance": 1e-12}}
+    model = model_of(herd, tmp_path / "model.yaml", **keys)
+    assert run("solve", model, tmp_path / "one") == 0
+    assert_close(column(tmp_path / "one"), Oracle(model).ebv, 1e-7)
+    assert not (tmp_path / "one" / "snp_effects.parquet").exists()
+    assert "no snp_effects.parquet" in (tmp_path / "one" / "log.txt").read_text()
+    keys |= {"single_step": {"tolerance": 1e-10}, "output": {"reliability": "sampled"}}
+    other = model_of(herd, tmp_path / "other.yaml", **keys)
+    assert run("solve", other, tmp_path / "two", "--start", tmp_path / "one") == 0
+    z = (column(tmp_path / "two", "reliability") - Oracle(other).reliability) / column(
+        tmp_path / "two", "reliability_error"
+    )
+    assert np.sqrt((z**2).mean()) < 1.5
+
+
+def test_a_gaussian_kernel_needs_distances(herd, tmp_path, capsys):
+    write_genotypes(tmp_path / "same", np.r_[np.zeros((57, 150)), np.ones((3, 150))], [f"a{i}" for i in range(60)])
+    keys = {"genotypes": {"plink": str(tmp_path / "same")}, "relationship": {"kind": "gaussian"}}
+    assert run("solve", model_of(herd, tmp_path / "model.yaml", **keys), tmp_path / "out") == 2
+    assert "the median distance between the genotypes of 60 animals is 0" in capsys.readouterr().err
+
+
+def changed(table, **columns):
+    """The records with other columns."""
+    return table.assign(**columns)
+
+
+GENOTYPED_ONLY = "a model without a pedigree needs the genotypes of all: leave their records out, or name a pedigree"
+BAD = {
+    "neither": ({"genotypes": None}, None, "has neither a `pedigree` nor `genotypes`"),
+    "polygenic": ({"single_step": {"polygenic": 0.1}}, None, "single_step.polygenic: it is about the pedigree"),
+    "tuning": ({"single_step": {"tuning": "chen"}}, None, "single_step.tuning: it is about the pedigree"),
+    "variant": ({"single_step": {"variant": "ss_h"}}, None, "there is no polygenic share, and ss_h needs"),
+    "kind": ({"relationship": {"kind": "vanraden3"}}, None, "relationship.kind"),
+    "maternal": ({"maternal": {}, "variances": {"genetic": [[1, 0], [0, 1]], "residual": 1}}, None,
+                 "maternal.dam: without a pedigree it has to name a column"),
+    "collinear covariates": (
+        {"fixed": {"age": "covariate", "days": "covariate"}}, lambda t: changed(t, days=t["age"] * 365 + 3),
+        "covariate (age|days) is confounded with",
+    ),
+    "no variance": ({"fixed": {}}, lambda t: changed(t, milk=7.5), "'milk' does not vary around its fixed effects"),
+    "no variance left": (
+        {"fixed": {"herd": "class"}}, lambda t: changed(t, milk=t["herd"] * 2.5 + 1), "does not vary around its fixed"
+    ),
+    "one record": ({"fixed": {}}, lambda t: t[t["milk"].notna()].head(1),
+                   "'milk' has 1 records and 1 fixed effects to estimate from them; more records"),
+    "more fixed effects than records": (
+        {"fixed": {"litter": "class", "herd": "class"}}, lambda t: t[t["milk"].notna()].drop_duplicates("litter"),
+        r"has (\d+) records and \1 fixed effects to estimate from them",
+    ),
+    "NaN weights": ({"weights": "w"}, lambda t: changed(t, w=np.nan), "a recorded trait needs a number there"),
+    "infinite record": ({}, lambda t: changed(t, milk=np.inf), "milk is 'inf'.*needed a finite number"),
+    "no genotypes": ({}, lambda t: changed(t, id=t["id"].replace({"a3": "x1", "a4": "x2"})),
+                     f"2 of .. animals with records are not in .*genotypes.fam: 'x.', 'x.'; {GENOTYPED_ONLY}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["solve", "variances"])
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_is_said_in_a_sentence(name, verb, herd, tmp_path, capsys):
+    keys, of, sentence = BAD[name]
+    if of is not None:
+        table = of(pd.read_csv(herd / "records.tsv", sep="\t"))
+        table.to_csv(tmp_path / "records.tsv", sep="\t", index=False, na_rep="NA")
+        keys = keys | {"records": str(tmp_path / "records.tsv")}
+    assert run(verb, model_of(herd, tmp_path / "model.yaml", **keys), tmp_path / "out") == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"bench {verb}: ")]
+    assert re.search(sentence, said), said
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ("0", "all 150 SNP weights are 0"),
+        ("-1", "150 SNP weights are negative or no numbers, such as -1 of SNP 1"),
+        ("nan", "line 2 is 's1 nan'; a SNP's id and its weight were needed"),
+    ],
+)
+def test_snp_weights_that_cannot_be(weights, sentence, herd, tmp_path, capsys):
+    (tmp_path / "w.txt").write_text("".join(f"s{j} {weights}\n" for j in range(150)))
+    genotypes = {"plink": str(herd / "genotypes"), "weights": str(tmp_path / "w.txt")}
+    assert run("solve", model_of(herd, tmp_path / "model.yaml", genotypes=genotypes), tmp_path / "out") == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def wheat(tmp_path_factory):
+    """wheat.bed of the 599 lines with their yields; rrBLUP's results."""
+    folder = Path(os.environ.get("BENCH_DATA", ""))
+    if "BENCH_DATA" not in os.environ or not (folder / "wheat" / "wheat.RData").exists():
+        pytest.skip("BENCH_DATA does not name a folder with wheat/wheat.RData")
+    rdata = pytest.importorskip("rdata")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = rdata.read_rda(str(folder / "wheat" / "wheat.RData"))
+    here = tmp_path_factory.mktemp("wheat")
+    tables = {
+        name: pd.read_csv(folder.parent / "reference" / f"wheat_rrblup_{name}.csv")
+        for name in ("vc", "ebv", "cv10_sets")
+    }
+    ids = [str(i) for i in tables["ebv"]["id"]]
+    write_genotypes(here / "genotypes", 2 * np.asarray(content["wheat.X"]), ids)
+    yields = pd.DataFrame(np.asarray(content["wheat.Y"]), columns=[f"env{e}" for e in (1, 2, 4, 5)])
+    yields.insert(0, "id", ids)
+    yields["set"] = np.asarray(content["wheat.sets"]).astype(int)
+    yields.sample(frac=1, random_state=3).to_csv(here / "records.tsv", sep="\t", index=False, float_format="%.17g")
+    return here, tables
+
+
+@pytest.mark.parametrize(
+    ("trait", "kernel", "kind"), [("env1", "Amat", "vanraden1"), ("env4", "WWt", "standardised")]
+)
+def test_wheat_is_evaluated_as_by_rrblup(trait, kernel, kind, wheat, tmp_path):
+    folder, tables = wheat
+    vc = tables["vc"].set_index(["trait", "kernel", "method"]).loc[(trait, kernel, "REML")]
+    keys = {"traits": [trait], "fixed": {}, "relationship": {"kind": kind}, "output": {"reliability": "exact"}}
+    keys["genotypes"] = {"plink": str(folder / "genotypes"), "min_maf": 0}
+    start = model_of(folder, tmp_path / "start.yaml", **keys, variances={"genetic": 0.5, "residual": 0.5})
+    assert run("variances", start, tmp_path / "variances") == 0
+    found = yaml.safe_load((tmp_path / "variances" / "variances.yaml").read_text())["variances"]
+    assert found["residual"] / found["genetic"] == pytest.approx(vc["lambda"], rel=1e-3)
+    assert run("solve", model_of(folder, tmp_path / "model.yaml", **keys, variances=found), tmp_path / "out") == 0
+    table = pd.read_parquet(tmp_path / "out" / "solutions.parquet").set_index("animal")
+    wanted = tables["ebv"].assign(id=tables["ebv"]["id"].astype(str)).set_index("id")
+    np.testing.assert_allclose(table["ebv"], wanted.loc[table.index, f"{trait}_{kernel}"], atol=1e-4)
+    np.testing.assert_allclose(np.sqrt(table["pev"]), wanted.loc[table.index, f"{trait}_{kernel}_PEVse"], rtol=2e-4)
+
+
+@pytest.mark.slow
+def test_wheat_is_predicted_as_well_as_by_rrblup(wheat, tmp_path):
+    # rrBLUP's relationships had the frequencies of all lines, here they are those of the training lines.
+    folder, tables = wheat
+    genotypes = {"plink": str(folder / "genotypes"), "min_maf": 0}
+    model = model_of(folder, tmp_path / "model.yaml", traits=["env1"], fixed={}, genotypes=genotypes)
+    assert run("crossvalidate", model, tmp_path / "out", "--by", "set", "--reml") == 0
+    wanted = tables["cv10_sets"].astype({"env": str}).set_index(["env", "kernel"]).loc[("1", "Amat")]
+    found = pd.read_parquet(tmp_path / "out" / "crossvalidation.parquet").set_index("over")
+    assert found.loc["pooled", "ability_phenotype"] == pytest.approx(wanted["r_pooled"], abs=5e-3)
+    assert found.loc["pooled", "ability"] == pytest.approx(wanted["r_u_pooled"], abs=5e-3)
+    assert found.loc["pooled", "mse"] == pytest.approx(wanted["mse"], rel=5e-3)
+    assert found.loc["within folds", "ability"] == pytest.approx(wanted["r_fold_mean"], abs=5e-3)

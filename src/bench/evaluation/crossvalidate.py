@@ -168,8 +168,8 @@ def _splits(settings: Settings, whole: Whole) -> list[Split]:
     values = pd.to_numeric(pd.Series(records.labels), errors="coerce").to_numpy(float)
     if (wrong := np.flatnonzero(~np.isfinite(values))).size:
         raise BenchError(
-            f"--forward: {settings.forward!r} is {str(records.labels[wrong[0]])!r} in a record; numbers such as years "
-            "or generations were needed"
+            f"--forward: {settings.forward!r} is {str(records.labels[wrong[0]])!r} in a record; numbers such as "
+            "years or generations were needed"
         )
     return forward_splits(records.animal, values, column=str(settings.forward), rolling=settings.rolling)
 
@@ -226,13 +226,7 @@ def _linear_regression(
 ) -> dict[str, LinearRegression]:
     """LR of the tested animals by trait: with and without the records of the test, in the coding of the training
     animals and with their variances, so that both breeding values are on one scale."""
-    later = fit(
-        whole,
-        split.training | split.test,
-        coding=partial.coding,
-        variances=partial.variances,
-        max_steps=settings.max_steps,
-    )
+    later = fit(whole, split.training | split.test, like=partial, max_steps=settings.max_steps)
     found = {}
     for j, trait in enumerate(whole.model.traits):
         tested = predictions[predictions["trait"] == trait]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench import tables
+from bench import figures, tables
 from bench.evaluation.results import write_table
+from bench.figures import _crossvalidation
 from bench.models.predictive_ability import NAMES, Measured, PredictiveAbility
 from bench.statistics import NOTHING, Interval
 from bench.tables import _cells, _page
@@ -18,21 +19,20 @@ if TYPE_CHECKING:
     from bench.evaluation.crossvalidate import Fold
 
 PREDICTIONS = ("animal", "trait", "repeat", "fold", "records", "y", "fixed", "ebv")
-TITLE = "Cross-validation"
 MEASURES = (
     "Ability: correlation of û with y − Xb; phenotype: of Xb + û with y. Slope of y − Xb on û: 1 is right, below 1 û "
-    "spreads too far. Bias: mean(Xb + û − y), to be 0. û, Xb, allele frequencies, scaling and the choice of SNPs are of "
-    "the training animals alone; y is a held-out animal's record, or the mean of several. 95 % bootstrap intervals over "
-    "animals."
+    "spreads too far. Bias: mean(Xb + û − y), to be 0. û, Xb, allele frequencies, scaling and the choice of SNPs are "
+    "of the training animals alone; y is a held-out animal's record, or the mean of several. 95 % bootstrap "
+    "intervals over animals."
 )
 CAPTION = (
-    f"{MEASURES} Pooled: all held-out animals of a repeat together, the mean of the repeats; within folds: the mean of "
-    "the folds' own values, in which differences between folds take no part."
+    f"{MEASURES} Pooled: all held-out animals of a repeat together, the mean of the repeats; within folds: the mean "
+    "of the folds' own values, in which differences between folds take no part."
 )
 CAPTION_LR = (
-    "Tested animals' EBVs without their records (p) against those with (w), in the coding of the training animals and "
-    "with the same variances: bias, mean(p) − mean(w), is to be 0; dispersion, the slope of w on p, 1; the ratio of "
-    "accuracies is their correlation; the ratio of reliabilities the slope of p on w (Legarra & Reverter 2018)."
+    "Tested animals' EBVs without their records (p) against those with (w), in the coding of the training animals "
+    "and with the same variances: bias, mean(p) − mean(w), is to be 0; dispersion, the slope of w on p, 1; the ratio "
+    "of accuracies is their correlation; the ratio of reliabilities the slope of p on w (Legarra & Reverter 2018)."
 )
 Found = dict[str, tuple[Measured, list[int]]]  # by trait, and which folds its by_fold are of
 
@@ -41,18 +41,15 @@ def write(out: Path, folds: list[Fold], measured: Found, traits: tuple[str, ...]
     """All files of folder `out`; what of them belongs into the summary."""
     predictions = pd.concat([fold.predictions for fold in folds if fold.fitted], ignore_index=True)
     write_table(out / "predictions", predictions.assign(prediction=predictions["fixed"] + predictions["ebv"]))
-    for name, table, caption in (
-        ("crossvalidation", together(folds, measured), CAPTION),
-        ("folds", by_fold(folds, measured, traits), MEASURES),
-        *([("lr", lr(folds), CAPTION_LR)] if forward else []),
+    of_all, of_each = together(folds, measured), by_fold(folds, measured, traits)
+    for name, table, title, caption in (
+        ("crossvalidation", of_all, "Cross-validation", CAPTION),
+        ("folds", of_each, "Cross-validation, fold by fold", MEASURES),
+        *([("lr", lr(folds), "Validation by linear regression", CAPTION_LR)] if forward else []),
     ):
-        tables.save(table, name, TITLE, caption, out)
+        tables.save(table, name, title, caption, out)
         write_table(out / name, table)
-    from bench import figures
-    from bench.figures import _crossvalidation
-
-    figures.save(_crossvalidation.draw(predictions, by_fold(folds, measured, traits), together(folds, measured)),
-                 "crossvalidation", out)  # fmt: skip
+    figures.save(_crossvalidation.draw(predictions, of_each, of_all), "crossvalidation", out)
     return {
         "folds": len(folds),
         "refused": sum(fold.fitted is None for fold in folds),

@@ -145,8 +145,11 @@ def read_problem(inputs: Inputs, genotyped: Genotyped, journal: Journal) -> Prob
     model = inputs.model
     if model.pedigree is None:
         with journal.step("equations"):
-            problem = genotyped.problem(inputs.design, model.covariances, inputs.library, inputs.threads)
-        journal.say(f"G = {problem.genomic.marker_variance:.6g} MM' ({model.relationship.kind})")
+            problem = genotyped.problem(inputs.design, model.covariances, inputs.library)
+        if genotyped.width is None:
+            journal.say(f"G = {problem.genomic.marker_variance:.6g} MM' ({model.relationship.kind})")
+        else:
+            journal.say(f"K = exp(−D²/{genotyped.width:.6g}), of rank {genotyped.markers.shape[1]}")
         return problem
 
     def step(what: str, call: Callable[[], Any]) -> Any:

@@ -154,13 +154,16 @@ def _write(
         "steps_to_published_rules": {name: estimates.steps_to(rule) for name, rule in PUBLISHED_RULES.items()},
     }
     effects = inputs.whole(estimates.effects)
+    if genotyped.width is not None:
+        journal.say("no snp_effects.parquet: with the Gaussian kernel breeding values are not sums of SNP effects")
     if problem.shares is not None:
         journal.say("snp_effects.parquet predicts deviations from the groups of unknown parents, not their effects")
     with journal.step("write"), results.whole(out) as summary:
         ebv = equations.genetic(effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, reliabilities)
         results.write_effects(out, inputs.design, effects)
-        results.write_snp_effects(out, genotyped, problem, estimates)
+        if genotyped.width is None:
+            results.write_snp_effects(out, genotyped, problem, estimates)
         results.write_convergence(out, iterations.history, estimates.solution.preconditioned_norms[:, 0])
         State.of(inputs, genotyped, problem, estimates).write(out)
         if settings.blupf90:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.build import installed
 from bench.errors import BenchError
 from bench.evaluation.genotyped import Genotyped, read_coding
 from bench.evaluation.inputs import Inputs
@@ -26,8 +25,8 @@ from bench.models.records import Records
 from bench.models.terms import fixed_terms
 from bench.models.variances import Variances
 from bench.models.variation import check_variation
-from bench.relationships.genomic import BlockCentred, Centred, Coding
-from bench.relationships.missing import missing_calls
+from bench.relationships.gaussian import distances_between, kernel
+from bench.relationships.genomic import BlockCentred, Coding
 from bench.relationships.pedigree import Pedigree, founders
 from bench.single_step.solve import prepare, solve
 
@@ -49,21 +48,26 @@ class Whole:
 @dataclass(frozen=True)
 class Fitted:
     """design: of the training records. animals: (g,) their places among all genotyped, sorted. effects: (others,) of
-    the model's effects that are not genetic; ebv: (g, q); marker_effects: (m, q). status: "converged" or why not."""
+    the model's effects that are not genetic; ebv: (g, q). learned: (m, q) SNP effects, as they are coded, or with the
+    Gaussian kernel of this width (g, q) K⁻¹û. status: "converged" or why not."""
 
     design: Design
     animals: np.ndarray
     coding: Coding
     effects: np.ndarray
     ebv: np.ndarray
-    marker_effects: np.ndarray
+    learned: np.ndarray
+    width: float | None
     variances: Variances
     steps: int
     status: str
 
     def breeding_values(self, whole: Whole, animals: np.ndarray) -> np.ndarray:
         """û (animals, q) from their genotypes alone. animals: places among all genotyped."""
-        return BlockCentred(whole.packed.take(animals), self.coding).matmul(self.marker_effects)
+        if self.width is not None:
+            D2 = distances_between(whole.packed, self.coding, animals, self.animals)
+            return kernel(D2, self.width) @ self.learned
+        return BlockCentred(whole.packed.take(animals), self.coding).matmul(self.learned)
 
     def fixed_part(self, whole: Whole, rows: np.ndarray) -> np.ndarray:
         """Xb, (rows, t), of records `rows`; NaN where a level of a fixed effect has no record in training."""
@@ -92,15 +96,14 @@ def fit(
     whole: Whole,
     training: np.ndarray,
     *,
-    coding: Coding | None = None,
-    variances: Variances | None = None,
+    like: Fitted | None = None,
     reml: Settings | None = None,
     max_steps: int = 10_000,
 ) -> Fitted:
     """The model fitted to the records `training` (R,) bool.
 
-    coding: another one than that of the training animals. variances: other than those of the model file; reml: have
-    them estimated, from these as a start. BenchError: what cannot be fitted.
+    like: whose coding and variances to take. reml: have the variances estimated, from those of the model file as a
+    start. BenchError: what cannot be fitted.
     """
     model, quiet = whole.model, Silent()
     for j, trait in enumerate(model.traits):
@@ -112,13 +115,13 @@ def fit(
     read = Design.of(model, pedigree, records)
     design, fixed_fit = read.less_fixed()
     check_variation(read, design)
-    genotyped = _genotyped(whole, animals, coding)
+    genotyped = _genotyped(whole, animals, like)
     inputs = Inputs(whole.path, model, pedigree, design, fixed_fit, genotyped, whole.threads, whole.library)
-    variances, status = variances or model.covariances, "converged"
-    problem = genotyped.problem(design, variances, whole.library, whole.threads)
+    variances, status = like.variances if like else model.covariances, "converged"
+    problem = genotyped.problem(design, variances, whole.library)
     if reml is not None:
         variances, status = estimated(inputs, problem, reml, quiet)
-        problem = genotyped.problem(design, variances, whole.library, whole.threads)
+        problem = genotyped.problem(design, variances, whole.library)
     wanted = model.single_step
     prepared = prepare(wanted.variant, problem, memory=memory_available(), preconditioner=wanted.preconditioner)
     found = solve(prepared, rtol=wanted.tolerance, max_steps=max_steps)
@@ -127,26 +130,26 @@ def fit(
     if not found.solution.converged.all():
         status = f"not converged: ‖r‖/‖b‖ = {float(found.solution.true_residual_norms[0]):.1e}"
     effects = inputs.whole(found.effects)
+    learned = found.marker_effects if genotyped.width is None else found.weights
+    assert learned is not None, "a solver without SNP effects knows K⁻¹û"
     return Fitted(
         design,
         animals,
         genotyped.coding,
         effects[: design.others],
         problem.equations.genetic(effects),
-        found.marker_effects,
+        learned,
+        genotyped.width,
         variances,
         found.solution.steps,
         status,
     )
 
 
-def _genotyped(whole: Whole, animals: np.ndarray, coding: Coding | None) -> Genotyped:
+def _genotyped(whole: Whole, animals: np.ndarray, like: Fitted | None) -> Genotyped:
     """The training animals' genotypes, copied out, and their coding."""
     packed = whole.packed.take(animals)
-    coding = coding or read_coding(whole.model, packed)
+    coding = like.coding if like else read_coding(whole.model, packed)
     ids = whole.pedigree.ids[animals]
     matrix = GenotypeMatrix(packed, threads=whole.threads, individuals=ids, snps=whole.snps)
-    missing = missing_calls(packed, threads=whole.threads, library=installed("missing").library)
-    assert whole.model.genotypes is not None
-    prefix = str(whole.model.genotypes.plink)
-    return Genotyped(ids, np.arange(ids.size), prefix, matrix, coding, Centred(matrix.products, coding, missing))
+    return Genotyped.of(whole.model, matrix, np.arange(ids.size), coding, like.width if like else None)

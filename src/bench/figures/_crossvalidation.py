@@ -33,7 +33,7 @@ def _scatter(at: Axes, rows: pd.DataFrame, trait: str) -> None:
     if len(rows) > MOST_POINTS:
         rows = rows.sample(MOST_POINTS, random_state=1)
     u, left = rows["ebv"].to_numpy(float), (rows["y"] - rows["fixed"]).to_numpy(float)
-    at.plot(u, left, ".", ms=2.5, color=COLOUR, alpha=0.5, mec="none")
+    at.plot(u, left, ".", ms=5 if len(rows) < 500 else 2.5, color=COLOUR, alpha=0.5, mec="none")
     if len(rows):
         ends = np.array([u.min(), u.max()])
         at.plot(ends, ends, color=style.GREY, lw=0.8, ls="--", label="slope 1")

@@ -49,13 +49,14 @@ def splits_by_level(animal: np.ndarray, levels: np.ndarray, *, ids: np.ndarray, 
     first[animal[::-1]] = code[::-1]
     if (two := np.flatnonzero(first[animal] != code)).size:
         at = two[0]
+        one, other = str(names[first[animal[at]]]), str(names[code[at]])
         raise BenchError(
             f"--by: {np.unique(animal[two]).size} animals have records of two levels of {column!r}, such as "
-            f"{ids[animal[at]]!r} of {names[first[animal[at]]]!r} and {names[code[at]]!r}; an animal can only be left "
-            "out as a whole"
+            f"{str(ids[animal[at]])!r} of {one!r} and {other!r}; an animal can only be "
+            "left out as a whole"
         )
     if names.size < 2:
-        raise BenchError(f"--by: the column {column!r} has the one level {names[0]!r}; two or more were needed")
+        raise BenchError(f"--by: the column {column!r} has the one level {str(names[0])!r}; two or more were needed")
     return [Split(1, str(name), code != k, code == k) for k, name in enumerate(names)]
 
 
