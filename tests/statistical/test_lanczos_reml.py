@@ -10,7 +10,7 @@ from bench.models.whitened import WhitenedRecords
 from bench.solvers.operator import Dense
 
 pytestmark = pytest.mark.statistical
-N, REPLICATES = 1000, 60
+N, REPLICATES = 1000, 40
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def test_the_monte_carlo_error_is_the_scatter_over_probes(families, known):
     scatter = off.std(ddof=1)
     assert abs(off.mean()) < 4 * scatter / np.sqrt(REPLICATES) + 1e-3  # unbiased; 1e-3 is where runs stop
     stated = np.mean([one.monte_carlo_error for one in found])
-    # χ² of 59 degrees of freedom: its root is within 37 % of its mean in all but one seed of 16,000.
-    assert scatter == pytest.approx(stated, rel=0.4)
+    # χ² of 39 degrees of freedom: its root is within 45 % of its mean in all but one seed of 16,000.
+    assert scatter == pytest.approx(stated, rel=0.45)
     assert np.mean([one.standard_error for one in found]) == pytest.approx(exact.standard_error, rel=0.1)
     if known == "nothing":  # Var_MC = Var_stat/s
         assert stated == pytest.approx(exact.standard_error / np.sqrt(8), rel=0.2)
