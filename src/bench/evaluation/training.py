@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.build import installed
 from bench.errors import BenchError
 from bench.evaluation.genotyped import Genotyped, read_coding
 from bench.evaluation.inputs import Inputs
@@ -26,7 +27,8 @@ from bench.models.terms import fixed_terms
 from bench.models.variances import Variances
 from bench.models.variation import check_variation
 from bench.relationships.gaussian import distances_between, kernel
-from bench.relationships.genomic import BlockCentred, Coding
+from bench.relationships.genomic import Centred, Coding
+from bench.relationships.missing import missing_calls
 from bench.relationships.pedigree import Pedigree, founders
 from bench.single_step.solve import prepare, solve
 
@@ -67,7 +69,10 @@ class Fitted:
         if self.width is not None:
             D2 = distances_between(whole.packed, self.coding, animals, self.animals)
             return kernel(D2, self.width) @ self.learned
-        return BlockCentred(whole.packed.take(animals), self.coding).matmul(self.learned)
+        packed = whole.packed.take(animals)
+        matrix = GenotypeMatrix(packed, threads=whole.threads)
+        missing = missing_calls(packed, threads=whole.threads, library=installed("missing").library)
+        return Centred(matrix.products, self.coding, missing).matmul(self.learned)
 
     def fixed_part(self, whole: Whole, rows: np.ndarray) -> np.ndarray:
         """Xb, (rows, t), of records `rows`; NaN where a level of a fixed effect has no record in training."""

@@ -25,6 +25,7 @@ from bench.models.variances import Variances
 MOST_EQUATIONS = 6000
 BOUNDARY = 1e-4  # share of the total variance below which a direction counts as without variance
 FLOOR = 1e-6  # the share that it keeps, so that equations can be factored
+FLAT = 10  # damped steps without a rise, as at the boundary, where an undamped one may not go
 DAMPING = (0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 
 
@@ -125,7 +126,8 @@ def _climb(fit: Fit, tolerance: float, most: int, progress: Callable[[int, Step]
             progress(number, steps[-1])
         rise = better.log_likelihood - fit.log_likelihood
         fit = better if rise > 0 else fit
-        if rise < tolerance and damping in (None, 0.0):
+        flat = len(steps) >= FLAT and fit.log_likelihood - steps[-FLAT].log_likelihood < tolerance
+        if flat or (rise < tolerance and damping in (None, 0.0)):
             return _estimates(fit, tuple(steps), tolerance)
     return replace(_estimates(fit, tuple(steps), tolerance), status="not converged")
 
