@@ -6,7 +6,6 @@ Records are drawn around the true breeding values of a simulated data set, with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -138,23 +137,22 @@ def _timed_run(
 
     took = measure.once(whole)
     found, run = made[0]
-    number: Callable[..., None] = lambda name, value, unit="1", note=None: doc.add(  # noqa: E731
-        name, value, unit, phase=phase, **({"note": note} if note else {})
-    )
-    number("reml_time", took.wall, "s")
-    number("reml_cpu", took.cpu, "s")
-    number("solve_time", measure.once(lambda: run.solution(found.lam)).wall, "s", "breeding values of all at λ")
-    number("products", found.products)
-    number("passes", 2 * found.products + 2 * found.other_products / k, note="of k columns, with Z or Z′")
-    number(
-        "variance_ratio", found.lam, note=f"REML, {found.status}" + (f" at its {found.bound}" if found.bound else "")
-    )
-    number("h2", found.h2)
-    number("variance_ratio_at_bound", float(found.bound is not None))
-    number("converged", float(found.status != "steps"))
-    for name in ("standard_error", "monte_carlo_error", "residual"):
-        if np.isfinite(value := getattr(found, name)):
-            number(f"log_variance_ratio_{name}" if name != "residual" else "residual_norm", value)
+    doc.add("reml_time", took.wall, "s", phase=phase)
+    doc.add("reml_cpu", took.cpu, "s", phase=phase)
+    solved = measure.once(lambda: run.solution(found.lam))
+    doc.add("solve_time", solved.wall, "s", phase=phase, note="breeding values of all at λ")
+    doc.add("products", found.products, "1", phase=phase)
+    passes = 2 * found.products + 2 * found.other_products / k
+    doc.add("passes", passes, "1", phase=phase, note="of k columns, with Z or Z′")
+    note = f"REML, {found.status}" + (f" at its {found.bound}" if found.bound else "")
+    doc.add("variance_ratio", found.lam, "1", phase=phase, note=note)
+    doc.add("variance_ratio_at_bound", float(found.bound is not None), "1", phase=phase)
+    doc.add("h2", found.h2, "1", phase=phase)
+    doc.add("converged", float(found.status != "steps"), "1", phase=phase)
+    doc.add("residual_norm", found.residual, "1", phase=phase)
+    if found.bound is None:
+        doc.add("log_variance_ratio_standard_error", found.standard_error, "1", phase=phase)
+        doc.add("log_variance_ratio_monte_carlo_error", found.monte_carlo_error, "1", phase=phase)
     return found, run
 
 
