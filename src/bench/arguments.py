@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.errors import BenchError
 
 Call = Callable[[argparse.Namespace], "int | None"]
 
@@ -252,3 +254,31 @@ def _counts(text: str) -> tuple[int, ...]:
         return tuple(int(count) for count in _names(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} was given, whole numbers such as 1,10,32 were needed") from None
+
+
+def json_object(text: str, flag: str) -> dict[str, Any]:
+    """The value of an option that takes a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BenchError(f"{flag}: {text!r} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise BenchError(f'{flag}: {text!r} is not a JSON object; write {{"key": value}}')
+    return value
+
+
+def case(text: str) -> dict[str, Any]:
+    """The value of --case."""
+    from bench import experiments
+
+    found = json_object(text, "--case")
+    keys = [
+        "experiment",
+        *(["dataset"] if found.get("experiment") not in experiments.WITHOUT_DATA else []),
+        "threads",
+    ]
+    if absent := [key for key in keys if key not in found]:
+        raise BenchError(
+            f"--case: has no {', '.join(absent)}; `bench plan --json` prints the cases of a configuration"
+        )
+    return found
