@@ -1,4 +1,4 @@
-"""The dense backend: G_w as an (n, n) array, V by Cholesky, gradients by autodiff through it. O(n³), 8n² bytes a copy."""
+"""The dense backend: G_w as an (n, n) array, V by Cholesky, autodiff through it. O(n³), 8n² bytes a copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PANEL = 512  # columns of G_w that are made at a time
 
 
 class Dense(eqx.Module):
-    """basis: (B, n, n) with G_w = Σ_b w_b·basis_b, where the weights are of few blocks; otherwise G_w is made of W."""
+    """basis: (B, n, n) with G_w = Σ_b w_b·basis_b, where the weights are of few blocks; else G_w is made of W."""
 
     basis: jax.Array | None
 
