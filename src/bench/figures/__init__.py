@@ -26,6 +26,7 @@ READ = (
     "_cells.py",
     "_single_step.py",
     "gram.py",
+    "lanczos_reml.py",
     "single_step_accuracy.py",
     "single_step_crossover.py",
     "solves.py",
