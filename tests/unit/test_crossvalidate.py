@@ -290,6 +290,14 @@ def test_what_is_written(herd, tmp_path, capsys, undrawn):
     assert said == (tmp_path / "out" / "log.txt").read_text()
 
 
+def test_no_file_of_an_earlier_run_forward_is_left(herd, tmp_path, undrawn):
+    model = model_of(herd, tmp_path / "model.yaml")
+    assert run(model, tmp_path / "out", "--forward", "generation") == 0
+    assert len(list((tmp_path / "out").glob("lr.*"))) == 5
+    assert run(model, tmp_path / "out", "--folds", 2) == 0
+    assert not list((tmp_path / "out").glob("lr.*"))
+
+
 def test_a_level_without_training_records_leaves_no_fixed_part(herd, tmp_path, undrawn):
     model = model_of(herd, tmp_path / "model.yaml", fixed={"generation": "class"})
     assert run(model, tmp_path / "out", "--forward", "generation") == 0
