@@ -1,0 +1,115 @@
+"""SNP annotations → network → weights → BLUP → loss, trained as one, on traits that the annotations tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bench.dblup import GBLUP, AnnotationWeights, Data, DenseOperator, EqualWeights, fit
+from bench.experiments import Files
+from bench.experiments.dblup import session, traits
+from bench.experiments.dblup.session import Genomic
+from bench.genotypes.dataset import Dataset
+from bench.models.validation import correlation
+from bench.plan import Case
+from bench.record import Document
+
+STREAM = 3
+LEARNING_RATE = 0.02
+EVERY = 5  # steps between two looks at the held-out records
+DEPTH = {"linear": 0, "network": 2}  # hidden layers
+
+
+def run(case: Case, files: Files, *, version: int) -> Document:
+    return session.studied(case, files, version, _study)
+
+
+def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
+    options = case["options"]
+    packed, _ = session.genotypes(case, data, files, copies=6)
+    dosages = packed.dosages()
+    for replicate in range(options["replicates"]):
+        rng = traits.generator(STREAM, replicate)
+        simulated = traits.annotated(dosages, h2=options["h2"], rng=rng)
+        trait = simulated.trait
+        kept, out = traits.split(len(trait.y), rng)
+        masked = np.full(trait.y.size, np.nan)
+        masked[kept] = trait.y[kept]
+        genomic, records = Genomic.of(packed, kept), Data.of(masked)
+        models = {"reml": _equal(genomic, records)}
+        for method, depth in DEPTH.items():
+            key = jax.random.key(replicate)
+            weights = AnnotationWeights.of(simulated.annotations, width=options["width"], depth=depth, key=key)
+            look = _held_out(doc, records, trait.y, out) if replicate == 0 and method == "network" else None
+            models[method] = train(genomic.model("reml", weights), records, options["steps"], look)
+        models["truth"] = _equal(_weighted(genomic, np.exp(simulated.log_weight)), records)
+        for method, model in models.items():
+            place = {"phase": "annotations", "method": method, "repeat": replicate}
+            ebv = np.asarray(model.breeding_values(records))
+            doc.add("accuracy", correlation(ebv[out], trait.u[out]), "1", **place)
+            doc.add("predictive_ability", correlation(ebv[out], trait.y[out]), "1", **place)
+            if method in DEPTH:
+                learned = np.log(np.asarray(model.link.snp_weights))
+                doc.add("weight_correlation", correlation(learned, simulated.log_weight), "1", **place)
+        if replicate == 0:
+            for method, log_weight in (
+                ("truth", simulated.log_weight),
+                ("network", np.log(np.asarray(models["network"].link.snp_weights))),
+            ):
+                for snp, value in enumerate(log_weight):
+                    doc.add("log_weight", value, "1", phase="weights", method=method, step=snp)
+
+
+def train(
+    model: GBLUP, data: Data, steps: int, observe: Callable[[int, float, GBLUP], None] | None = None
+) -> GBLUP:
+    """The model after so many steps of Adam on its own loss: a plain loop of optax, the BLUP solve a layer in it.
+
+    observe: called with the number of each step, the loss before it, and the model.
+    """
+    which = eqx.tree_at(lambda m: m.link, jax.tree.map(lambda _: False, model), model.link.learned())
+    learned, rest = eqx.partition(model, which)
+    optimiser = optax.adam(LEARNING_RATE)
+    state = optimiser.init(learned)
+
+    @eqx.filter_jit
+    def step(learned: Any, state: Any, rest: Any, data: Data) -> tuple[Any, Any, jax.Array]:
+        value, gradient = eqx.filter_value_and_grad(lambda part: eqx.combine(part, rest).loss(data)[0])(learned)
+        updates, state = optimiser.update(gradient, state, learned)
+        return eqx.apply_updates(learned, updates), state, value
+
+    for number in range(steps):
+        before = learned
+        learned, state, value = step(learned, state, rest, data)
+        if observe:
+            observe(number, float(value), eqx.combine(before, rest))
+    return eqx.combine(learned, rest)
+
+
+def _held_out(doc: Document, records: Data, y: np.ndarray, out: np.ndarray) -> Callable[[int, float, GBLUP], None]:
+    """Rows of the loss and, now and then, of the MSE of the held-out records over their variance."""
+
+    def look(number: int, loss: float, model: GBLUP) -> None:
+        place = {"phase": "training", "method": "network", "step": number}
+        doc.add("objective", loss, "1", **place)
+        if number % EVERY == 0:
+            predicted = np.asarray(model.breeding_values(records))[out] + float(model.fixed_effects(records)[0])
+            doc.add("heldout_mse", float(np.mean((y[out] - predicted) ** 2) / np.var(y[out])), "1", **place)
+
+    return look
+
+
+def _equal(genomic: Genomic, records: Data) -> GBLUP:
+    """REML's λ with equal weights."""
+    return fit(genomic.model("reml", EqualWeights.of(genomic.operator.shape[1])), records).model
+
+
+def _weighted(genomic: Genomic, weights: np.ndarray) -> Genomic:
+    """The genotypes with these weights in them: W diag(√w)."""
+    return Genomic(DenseOperator(genomic.operator.array * jnp.sqrt(jnp.asarray(weights))), genomic.divisor)

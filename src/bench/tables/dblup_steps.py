@@ -1,0 +1,38 @@
+"""What one gradient step costs, dense and matrix-free."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.tables import _cells
+from bench.tables import _dblup as shared
+
+TITLE = "D-BLUP: cost and memory of one gradient step"
+CAPTION = (
+    "One evaluation of the REML objective with the gradients of λ and of the weights of all SNPs: the median of all "
+    "repeats with its 95 % bootstrap interval. Dense: G from the genotypes, Cholesky factor, explicit inverse. "
+    "Matrix-free: conjugate gradients through the packed genotypes. Memory: the largest resident set during the step "
+    "less what was resident before it, in a process of its own. Passes: over the genotypes, Z or Z′ with all "
+    "right-hand sides at once."
+)
+GROUP = ["dataset", "n", "m", "threads", "method", "preconditioner"]
+METRICS = ["step_rss", "peak_rss", "bytes_needed", "passes", "iterations", "setup_time"]
+
+
+def timed(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per case: GROUP, case, those of `_cells.put_times`, and METRICS."""
+    rows = shared.rows_of(frame, "steps")
+    groups = rows[rows["metric"] == "step_time"].groupby([*GROUP, "case"], dropna=False)
+    drawn = pd.DataFrame([key for key, _ in groups], columns=[*GROUP, "case"])
+    _cells.put_times(drawn, "time_s", groups)
+    for metric in METRICS:
+        drawn[metric] = drawn["case"].map(_cells.session_median(rows, metric)).astype(float)
+    return drawn
+
+
+def draw(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per data set, n, threads and way."""
+    found = timed(frame).sort_values(["dataset", "m", "threads", "method", "preconditioner", "n"], ignore_index=True)
+    columns = [*GROUP, "time_s", "time_s_low", "time_s_high", "step_rss", "bytes_needed", "passes", "iterations"]
+    drawn = found[[*columns, "setup_time", "repeats", "contaminated"]]
+    return drawn.rename(columns={"setup_time": "setup_s"})
