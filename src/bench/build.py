@@ -18,6 +18,14 @@ from bench.record import atomic_path, read_json, sha256_of, write_json, write_te
 
 ALWAYS = ("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-Wall")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mfma", "-mbmi2", "-mprefer-vector-width=512")
+
+
+def _jax_headers() -> Path:
+    import jax  # takes half a second: only where this library is compiled or asked for
+
+    return Path(jax.ffi.include_dir())
+
+
 LIMITS = Native(
     source="limits.cc",
     targets={
@@ -47,8 +55,9 @@ PEDIGREE = Native(
     shares=("isa.h", *(f"_pedigree/{name}.h" for name in ("counts", "incomplete", "inverse"))),
 )
 GENEDROP = Native(source="kernels/_genedrop/genedrop.cc", targets={"scalar": ("-O3",)}, shares=("isa.h",))
+JAX = Native(source="kernels/_jax/bridge.cc", targets={"scalar": ("-O2",)}, shares=("isa.h",), headers=_jax_headers)
 # Libraries that are no kernels; their sources lie below the package.
-OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE, "genedrop": GENEDROP}
+OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE, "genedrop": GENEDROP, "jax": JAX}
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,9 @@ def declared(name: str) -> tuple[Native, Path]:
 def sources(name: str) -> list[str]:
     """The files that the library of kernel `name`, or one of OTHERS, is compiled from."""
     if name in OTHERS:
-        return [str(PACKAGE / OTHERS[name].source), *(str(kernels.HERE / header) for header in OTHERS[name].shares)]
+        native = OTHERS[name]
+        foreign = sorted(map(str, native.headers().rglob("*.h"))) if native.headers else []
+        return [str(PACKAGE / native.source), *(str(kernels.HERE / header) for header in native.shares), *foreign]
     return [*kernels.sources(name), *map(str, kernels.HEADERS)]
 
 
@@ -107,8 +118,9 @@ def build(name: str, target: str, folder: Path, *, compiler: str = "g++", flags:
     native, source = declared(name)
     if target not in native.targets:
         raise BenchError(f"{name} has no target {target!r}; it has {', '.join(native.targets)}")
-    options = (*ALWAYS, *native.targets[target], f"-I{kernels.HERE}", *flags)
-    shown = " ".join(o for o in options if not o.startswith("-I"))
+    headers = (f"-isystem{native.headers()}",) if native.headers else ()
+    options = (*ALWAYS, *native.targets[target], f"-I{kernels.HERE}", *headers, *flags)
+    shown = " ".join(o for o in options if not o.startswith(("-I", "-isystem")))
     made = _compile(name, target, folder, compiler, source, options, shown, sha256_of(sources(name)))
     made.write(folder / "build.json")
     return made

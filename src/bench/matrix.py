@@ -6,7 +6,7 @@ import ctypes as ct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -23,6 +23,9 @@ from bench.relationships.gram import Dtype, gram
 from bench.relationships.missing import missing_calls
 from bench.shared_library import INT, SIZE, load
 from bench.solvers.operator import Operator, Swapped
+
+if TYPE_CHECKING:
+    from bench.bridges import jax as bridge
 
 K = 32  # columns that a matrix's memory is planned with
 FALLBACK = ("numba_unpack", "numba")  # where there is no C++ compiler
@@ -180,6 +183,12 @@ class GenotypeMatrix(_Real):
             raise BenchError(f"gram: {made.reason}")
         return gram(self.packed, library=made.library, threads=self.threads, dtype=dtype, out=out)
 
+    def jax(self) -> bridge.Products:
+        """These products in JAX (docs/library.md), without a copy of the matrix."""
+        from bench.bridges.jax import Products, hold  # JAX takes half a second to import
+
+        return Products(hold(self.products, installed("jax").library))
+
     def close(self) -> None:
         """Give the memory back; products are a ValueError from then on."""
         self._held.close()
@@ -199,8 +208,14 @@ class CentredMatrix(_Real):
         except MemoryError as error:
             raise BenchError(str(error)) from None
         self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
-        self.products = Centred(Z.products, coding, missing)
+        self.products = self._centred = Centred(Z.products, coding, missing)
         self._packed, self._coding, self._threads = Z.packed, coding, Z.threads
+
+    def jax(self) -> bridge.Centred:
+        """These products in JAX, with derivatives in centre and scale as well."""
+        from bench.bridges.jax import centred
+
+        return centred(self._centred, installed("jax").library)
 
     def gram(self) -> np.ndarray:
         """G = W W'/divisor, (n, n) float64. BenchError: too little memory, said before it is taken."""

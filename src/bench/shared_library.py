@@ -28,3 +28,10 @@ def load(library: Path, kind: str, signatures: Signatures, *, prefix: str, build
     if not getattr(lib, f"{prefix}_runs")():
         raise BenchError(f"{library}: compiled for instructions that this processor lacks; build another target")
     return lib
+
+
+def address(function: Any) -> int:
+    """Where a function of a loaded library lies, for a caller in C."""
+    found = ct.cast(function, POINTER).value
+    assert found is not None
+    return found

@@ -97,11 +97,13 @@ class Native:
     targets: name → compiler flags. A flag -mX is also the CPU flag X that the target needs, but for its
     spelling (CPU_FLAG_NAMES); -march=, -mtune= and -mprefer- are not.
     shares: other folders, or files, below kernels/ that the source includes; a change there rebuilds this kernel too.
+    headers: the folder of another package's headers, which the source includes as well.
     """
 
     source: str
     targets: dict[str, tuple[str, ...]] = field(hash=False)
     shares: tuple[str, ...] = ()
+    headers: Callable[[], Path] | None = None
 
     def cpu_flags(self, target: str) -> tuple[str, ...]:
         """The CPU features, as /proc/cpuinfo spells them, that `target` needs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as ct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels._operands import CLOSED, check_rows
-from bench.shared_library import INT, POINTER, SIZE, load
+from bench.shared_library import INT, POINTER, SIZE, address, load
 
 ABI = 1
 SIGNATURES = {
@@ -47,6 +48,7 @@ class NativeMatrix:
         if not self._z:
             raise MemoryError(f"{library}: no memory to prepare {self.shape[0]} x {self.shape[1]} genotypes")
         self.bytes_held = int(self._lib.gmk_bytes(self._z))
+        self._closing: list[Callable[[], object]] = []
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         return self._product(self._lib.gmk_matmul, V, self.shape[1], self.shape[0])
@@ -64,8 +66,20 @@ class NativeMatrix:
             raise MemoryError(f"no memory for the work space of a product with {X.shape[1]} columns")
         return out
 
+    def addresses(self) -> tuple[int, int, int]:
+        """The prepared matrix, its matmul and its rmatmul, for a caller in C; valid until this object is closed."""
+        if not self._z:
+            raise ValueError(CLOSED)
+        return self._z, address(self._lib.gmk_matmul), address(self._lib.gmk_rmatmul)
+
+    def before_closing(self, call: Callable[[], object]) -> None:
+        """Have `call` called when the addresses are about to become invalid."""
+        self._closing.append(call)
+
     def close(self) -> None:
         if self._z:
+            for call in self._closing:
+                call()
             self._lib.gmk_free(self._z)
         self._z = None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes as ct
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +14,18 @@ from scipy import sparse
 
 from bench.genotypes.packed import MISSING, PackedGenotypes
 from bench.memory import memory_available
-from bench.shared_library import INT, POINTER, SIZE, load
+from bench.shared_library import INT, POINTER, SIZE, address, load
 
 MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
 BLOCK_BYTES = 32 << 20  # of decoded genotypes at a time
 CALL_BYTES = 30  # that listing a missing call takes, measured; 4 are kept
 INPUTS = 4096  # of a block: 16 columns of them are 512 KB, half of a second-level cache
-SIGNATURES = {"missing_gather": (INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT])}
+PRODUCT = (INT, [POINTER, POINTER, SIZE, POINTER])
+SIGNATURES = {
+    "missing_gather": (INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT]),
+    "missing_matmul": PRODUCT,
+    "missing_rmatmul": PRODUCT,
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,15 @@ class Lists:
         return self.first.nbytes + self.inputs.nbytes
 
 
+Pair, Sizes = POINTER * 2, SIZE * 2
+
+
+class _InC(ct.Structure):
+    """struct MissingCalls of _missing/missing.cc."""
+
+    _fields_ = (("first", Pair), ("inputs", Pair), ("sizes", Sizes), ("block", SIZE), ("threads", INT))
+
+
 @dataclass(frozen=True)
 class MissingCalls:
     """Miss, the (n, m) indicator of missing calls: 4 B a call, and 8 B per row of each block.
@@ -67,6 +84,17 @@ class MissingCalls:
     by_snp: Lists
     threads: int = 1
     library: Path | None = field(default=None, compare=False)
+    dtype = np.dtype("f8")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.by_individual.shape
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        """Miss V, (m, k) → (n, k) float64."""
+        out = np.zeros((self.shape[0], V.shape[1]))
+        self.add_matmul(V, out)
+        return out
 
     def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
         """out (n, k) += Miss X, X (m, k). ValueError: out is not float64 and C-contiguous."""
@@ -83,20 +111,35 @@ class MissingCalls:
         return out
 
     def _add(self, lists: Lists, X: np.ndarray, out: np.ndarray) -> None:
-        if self._gather is None:
+        if self._lib is None:
             out += lists.csr() @ X
             return
         X = np.require(X, "f8", ["C", "ALIGNED"])
         sizes = (*lists.shape, INPUTS, X.ctypes.data, X.shape[1], out.ctypes.data, self.threads)
-        if self._gather(lists.first.ctypes.data, lists.inputs.ctypes.data, *sizes):
+        if self._lib.missing_gather(lists.first.ctypes.data, lists.inputs.ctypes.data, *sizes):
             raise MemoryError("no memory for the sums at missing calls")
 
+    def addresses(self) -> tuple[int, int, int] | None:
+        """These calls, their matmul and their rmatmul, for a caller in C (gmk.h); None without the library."""
+        if self._lib is None:
+            return None
+        return ct.addressof(self._in_c), address(self._lib.missing_matmul), address(self._lib.missing_rmatmul)
+
+    def before_closing(self, call: Callable[[], object]) -> None:
+        """Have `call` called when the addresses are about to become invalid: when this object goes."""
+        weakref.finalize(self, call)
+
     @cached_property
-    def _gather(self):
+    def _in_c(self) -> _InC:
+        both = (self.by_individual, self.by_snp)
+        first, inputs = (Pair(*(getattr(one, name).ctypes.data for one in both)) for name in ("first", "inputs"))
+        return _InC(first, inputs, Sizes(*self.shape), INPUTS, self.threads)
+
+    @cached_property
+    def _lib(self) -> ct.CDLL | None:
         if self.library is None:
             return None
-        lib = load(self.library, "missing", SIGNATURES, prefix="missing", build="bench build missing")
-        return lib.missing_gather
+        return load(self.library, "missing", SIGNATURES, prefix="missing", build="bench build missing")
 
 
 def missing_calls(packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None) -> MissingCalls | None:

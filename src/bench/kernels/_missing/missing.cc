@@ -87,3 +87,26 @@ extern "C" int missing_gather(const int64_t* first, const uint16_t* inputs, size
     std::free(padded);
     return 0;
 }
+
+// Miss (n, m) as a matrix with the products of gmk.h, of doubles. [0]: lists of individuals, [1]: of SNPs.
+struct MissingCalls {
+    const int64_t* first[2];
+    const uint16_t* inputs[2];
+    size_t sizes[2], block;
+    int threads;
+
+    int product(const void* x, size_t k, void* out, bool transposed) const {
+        const size_t rows = sizes[transposed];
+        auto* sums = static_cast<double*>(out);
+        std::fill(sums, sums + rows * k, 0.0);
+        return missing_gather(first[transposed], inputs[transposed], rows, sizes[!transposed], block,
+                              static_cast<const double*>(x), k, sums, threads);
+    }
+};
+
+extern "C" int missing_matmul(const void* z, const void* x, size_t k, void* out) {
+    return static_cast<const MissingCalls*>(z)->product(x, k, out, false);
+}
+extern "C" int missing_rmatmul(const void* z, const void* x, size_t k, void* out) {
+    return static_cast<const MissingCalls*>(z)->product(x, k, out, true);
+}
