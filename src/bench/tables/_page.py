@@ -218,7 +218,6 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "lambda_difference": ("from eigen-REML", _error),
     "loo_mse": ("LOO MSE", _fixed),
     "cv_mse": ("5-fold MSE", _fixed),
-    "fit_s": ("fit (s)", _number),
     "measure": ("measure", _plain),
     "correlation": ("correlation", _fixed),
     "difference": ("difference from REML", _fixed),

@@ -22,7 +22,6 @@ METRICS = {
     "loo_mse": "loo_mse",
     "cv_mse": "cv_mse",
     "iterations": "iterations",
-    "fit_s": "fit_time",
 }
 
 

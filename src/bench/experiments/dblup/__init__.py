@@ -9,11 +9,12 @@ costs) and `annotations` (weights from SNP annotations through a network).
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench import config
+from bench import PACKAGE, config
 from bench.errors import BenchError
 from bench.experiments import Files
 from bench.genotypes.spec import DatasetSpec, Fetched, Simulated
@@ -21,6 +22,7 @@ from bench.plan import Case, case_id, expand, thread_counts
 from bench.record import Document
 
 VERSION = 1
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # jax reads it when it is loaded
 # Traits of the public data that are analysed where the configuration names none, as in the experiment gblup.
 DEFAULT_TRAITS = {"wheat": ("env1", "env2", "env4", "env5"), "mice": ("Obesity.BMI",)}
 Objective = Literal["reml", "loo", "gcv", "heldout", "train"]
@@ -138,7 +140,7 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
 
 def _cases(name: str, axes: dict, study: config.Stanza, *varied: str) -> dict[str, Case]:
     """The cases of a study; what is not an axis goes along as `options`."""
-    axes.setdefault("threads", thread_counts(["all"])[:1])
+    axes.setdefault("threads", [1])
     options = study.model_dump(exclude=set(varied))
     common = {"variant": name, "dtype": "f8", "options": options}
     made = [
@@ -162,7 +164,15 @@ def _of_dataset(name: str, spec: DatasetSpec) -> tuple[str, ...]:
     raise BenchError(f"dblup: data set {name!r} is of the kind {spec.kind!r}; name its `traits`")
 
 
+def sources(study: str) -> list[str]:
+    """The files a change to which must repeat the cases of a study."""
+    own = [PACKAGE / "experiments" / "dblup" / name for name in (f"{study}.py", "session.py", "traits.py")]
+    return sorted(map(str, [*own, *(PACKAGE / "dblup").glob("*.py")]))
+
+
 def run(case: Case, files: Files) -> Document:
     """One case, by the module of its study, which loads jax: the plan need not."""
+    if case["threads"] == 1:
+        os.environ.setdefault("XLA_FLAGS", ONE_THREAD)
     study = importlib.import_module(f"bench.experiments.dblup.{case['variant']}")
     return study.run(case, files, version=VERSION)

@@ -66,9 +66,7 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
                     doc.add("log_weight", value, "1", phase="weights", method=method, step=snp)
 
 
-def train(
-    model: GBLUP, data: Data, steps: int, observe: Callable[[int, float, GBLUP], None] | None = None
-) -> GBLUP:
+def train(model: GBLUP, data: Data, steps: int, observe: Callable[[int, float, GBLUP], None] | None = None) -> GBLUP:
     """The model after so many steps of Adam on its own loss: a plain loop of optax, the BLUP solve a layer in it.
 
     observe: called with the number of each step, the loss before it, and the model.

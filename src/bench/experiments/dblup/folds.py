@@ -37,7 +37,8 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
             predicted[method][out] = ebv[out]
             doc.add("predictive_ability_fold", correlation(ebv[out], y[out]), "1", **place)
             doc.add("variance_ratio", float(fitted.model.link.lam), "1", **place)
-            doc.add("effective_blocks", session.effective(fitted), "1", **place)
+            if "+w" in method:
+                doc.add("effective_blocks", session.effective(fitted), "1", **place)
     for method, ebv in predicted.items():
         pooled = correlation(ebv[recorded], y[recorded])
         doc.add("predictive_ability", pooled, "1", phase="folds", method=method, note="random folds")

@@ -42,7 +42,7 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
     for objective in case["options"]["objectives"]:
         place = {"phase": "learned", "method": objective}
         model = genomic.model(objective, weights, backend=backend)
-        fitted = session.timed(doc, "fit_time", lambda model=model: fit(model, folded), **place)
+        fitted = fit(model, folded)
         lam = float(fitted.model.link.lam)
         ebv = np.asarray(fitted.model.breeding_values(folded))
         doc.add("variance_ratio", lam, "1", note=fitted.status, **place)

@@ -36,4 +36,5 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
             doc.add("accuracy", correlation(ebv[out], trait.u[out]), "1", **place)
             doc.add("predictive_ability", correlation(ebv[out], trait.y[out]), "1", **place)
             doc.add("variance_ratio", float(fitted.model.link.lam), "1", **place)
-            doc.add("effective_blocks", session.effective(fitted), "1", **place)
+            if "+w" in method:
+                doc.add("effective_blocks", session.effective(fitted), "1", **place)
