@@ -14,12 +14,14 @@ import jax
 # An objective is flat around its minimum: in float32 its gradient drowns in rounding before λ has three digits.
 jax.config.update("jax_enable_x64", True)
 
+from bench.bridges.jax import Dense as DenseOperator  # noqa: E402
 from bench.dblup.data import Data  # noqa: E402
 from bench.dblup.dense import Dense  # noqa: E402
 from bench.dblup.link import AnnotationWeights, BlockWeights, EqualWeights, Link, SnpWeights  # noqa: E402
+from bench.dblup.matrix_free import Deflation, MatrixFree, squared_lengths  # noqa: E402
 from bench.dblup.model import GBLUP  # noqa: E402
 from bench.dblup.objectives import OBJECTIVES  # noqa: E402
-from bench.dblup.operator import DenseOperator, Products  # noqa: E402
+from bench.dblup.operator import Products  # noqa: E402
 from bench.dblup.optimise import Fitted, Step, fit  # noqa: E402
 
 __all__ = [
@@ -28,13 +30,16 @@ __all__ = [
     "AnnotationWeights",
     "BlockWeights",
     "Data",
+    "Deflation",
     "Dense",
     "DenseOperator",
     "EqualWeights",
     "Fitted",
     "Link",
+    "MatrixFree",
     "Products",
     "SnpWeights",
     "Step",
     "fit",
+    "squared_lengths",
 ]

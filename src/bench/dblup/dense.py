@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 
 from bench.dblup.data import Data
 from bench.dblup.link import Link
-from bench.dblup.objectives import System
+from bench.dblup.objectives import Ask, System
 from bench.dblup.operator import Products
 
 BASIS_BYTES = 1 << 30  # what the blocks' own relationship matrices may take
@@ -39,8 +41,11 @@ class Dense(eqx.Module):
             return jnp.tensordot(link.unit_weights, self.basis, 1)
         return weighted_gram(link.snp_weights, operator) / divisor
 
+    def begin(self, data: Data, objective: str) -> None:
+        """A Cholesky factor starts from nothing."""
+
     def system(
-        self, operator: Products, link: Link, divisor: jax.Array, data: Data, start: None = None
+        self, operator: Products, link: Link, divisor: jax.Array, data: Data, start: None, ask: Ask
     ) -> DenseSystem:
         G = self.relationship(operator, link, divisor)
         return DenseSystem(link.lam, data, G[data.index][:, data.index])
@@ -50,9 +55,15 @@ class DenseSystem(System):
     """G: (r, r) among the records."""
 
     def __init__(self, lam: jax.Array, data: Data, G: jax.Array):
+        self.lam, self.data = lam, data
         self.factor = jnp.linalg.cholesky(G + lam * jnp.eye(len(G)), symmetrize_input=False)
-        rhs = jnp.column_stack([data.basis, data.y])
-        super().__init__(lam, data, cho_solve((self.factor, True), rhs))
+
+    @cached_property
+    def solved(self) -> jax.Array:
+        return self.solve(jnp.column_stack([self.data.basis, self.data.y]))
+
+    def solve(self, B: jax.Array) -> jax.Array:
+        return cho_solve((self.factor, True), B)
 
     def half_inverse(self) -> jax.Array:
         """L⁻¹, V = LL'."""

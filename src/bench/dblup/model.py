@@ -11,9 +11,13 @@ import jax.numpy as jnp
 from bench.dblup.data import Data
 from bench.dblup.dense import Dense
 from bench.dblup.link import Link
-from bench.dblup.objectives import OBJECTIVES, System
+from bench.dblup.matrix_free import MatrixFree
+from bench.dblup.objectives import OBJECTIVES, TRACES, Ask, System
 from bench.dblup.operator import Products
 from bench.errors import BenchError
+
+
+RESULT = Ask(traces=False, value=False, final=True)
 
 
 class GBLUP(eqx.Module):
@@ -28,7 +32,7 @@ class GBLUP(eqx.Module):
     link: Link
     divisor: jax.Array
     ridge: jax.Array
-    backend: Dense
+    backend: Dense | MatrixFree
     objective: str = eqx.field(static=True)
 
     @classmethod
@@ -40,7 +44,7 @@ class GBLUP(eqx.Module):
         *,
         divisor: float,
         ridge: float = 0.0,
-        backend: Literal["dense"] | Dense = "dense",
+        backend: Literal["dense"] | Dense | MatrixFree = "dense",
     ) -> GBLUP:
         """objective: of OBJECTIVES. divisor: of the coding of W. backend: a Dense can serve several models of the
         same genotypes and blocks. BenchError: no such objective, a link for other SNPs, a divisor or ridge that
@@ -54,18 +58,26 @@ class GBLUP(eqx.Module):
         chosen = Dense.of(operator, link, divisor) if isinstance(backend, str) else backend
         return cls(operator, link, jnp.asarray(float(divisor)), jnp.asarray(float(ridge)), chosen, objective)
 
-    def system(self, data: Data, start: Any = None) -> System:
+    def system(self, data: Data, start: Any = None, ask: Ask = Ask()) -> System:  # noqa: B008
         """V⁻¹[X y] and what follows from it. start: what a matrix-free system of other parameters left."""
-        if self.objective == "heldout" and data.members is None:
-            raise BenchError("held-out error: the data have no folds; Data.of(..., folds=...) was needed")
         if data.n != self.operator.shape[0]:
             raise BenchError(f"phenotypes of {data.n} individuals for genotypes of {self.operator.shape[0]}")
-        return self.backend.system(self.operator, self.link, self.divisor, data, start)
+        return self.backend.system(self.operator, self.link, self.divisor, data, start, ask)
 
-    def loss(self, data: Data, start: Any = None) -> tuple[jax.Array, Any]:
-        """The objective and the ridge, (), and what the next step of a matrix-free fit starts from."""
-        system = self.system(data, start)
-        return OBJECTIVES[self.objective](system) + self.ridge * self.link.spread(), system.state
+    def loss(self, data: Data, start: Any = None, *, value: bool = True) -> tuple[jax.Array, Any]:
+        """The objective and the ridge, (), and what the next step of a matrix-free fit starts from.
+
+        value: without, a matrix-free REML is spared log|V|'s value, and is NaN; its gradient is there.
+        """
+        if self.objective == "heldout" and data.members is None:
+            raise BenchError("held-out error: the data have no folds; Data.of(..., folds=...) was needed")
+        system = self.system(data, start, Ask(traces=self.objective in TRACES, value=value))
+        objective = OBJECTIVES[self.objective](system)  # which solves, and leaves system.state
+        return objective + self.ridge * self.link.spread(), system.state
+
+    def begin(self, data: Data) -> Any:
+        """What a first step starts from."""
+        return self.backend.begin(data, self.objective)
 
     def snp_effects(self, data: Data) -> jax.Array:
         """β̂ = (w/divisor)∘W'Py, (m,), per unit of W."""
@@ -93,14 +105,14 @@ class GBLUP(eqx.Module):
 
 @eqx.filter_jit
 def _snp_effects(model: GBLUP, data: Data) -> jax.Array:
-    alpha = data.scatter(model.system(data).Py[:, None])
+    alpha = data.scatter(model.system(data, ask=RESULT).Py[:, None])
     return model.link.snp_weights / model.divisor * model.operator.rmatmul(alpha)[:, 0]
 
 
 @eqx.filter_jit
 def _solved(model: GBLUP, data: Data) -> tuple[jax.Array, jax.Array]:
     """b̂ of the basis, and y'Py."""
-    system = model.system(data)
+    system = model.system(data, ask=RESULT)
     return system.b, system.quadratic
 
 

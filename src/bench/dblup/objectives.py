@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +17,40 @@ import jax.numpy as jnp
 from bench.dblup.data import Data
 
 
-class System(abc.ABC):
-    """V⁻¹[X y] among the records, and what follows from it; a backend adds the rest.
+class Ask(NamedTuple):
+    """What a system is made for, which a matrix-free one is spared the rest of.
 
-    solved: (r, p + 1), V⁻¹[X y] with X the orthonormal basis of the fixed effects. state: what a system of other
-    parameters may start from.
+    traces: log|V|, tr V⁻¹, diag V⁻¹. value: of log|V|, which is NaN without; its gradient is right all the same.
+    final: solves as exact as a result has to be, not only a step towards one.
     """
 
+    traces: bool = True
+    value: bool = True
+    final: bool = False
+
+
+class System(abc.ABC):
+    """V⁻¹[X y] among the records, X the orthonormal basis of the fixed effects, and what follows from it.
+
+    state: what a system of other parameters may start from; None where that is nothing.
+    """
+
+    lam: jax.Array
+    data: Data
     state: Any = None
 
-    def __init__(self, lam: jax.Array, data: Data, solved: jax.Array):
-        self.lam, self.data, self.ViX, self.Viy = lam, data, solved[:, :-1], solved[:, -1]
+    @property
+    @abc.abstractmethod
+    def solved(self) -> jax.Array:
+        """V⁻¹[X y], (r, p + 1)."""
+
+    @property
+    def ViX(self) -> jax.Array:
+        return self.solved[:, :-1]
+
+    @property
+    def Viy(self) -> jax.Array:
+        return self.solved[:, -1]
 
     @cached_property
     def information(self) -> jax.Array:
@@ -56,6 +79,14 @@ class System(abc.ABC):
     def diagonal(self) -> jax.Array:
         """P_ii, (r,)."""
         return self.inverse_diagonal() - jnp.sum(self.ViX.T * jnp.linalg.solve(self.information, self.ViX.T), 0)
+
+    @abc.abstractmethod
+    def solve(self, B: jax.Array) -> jax.Array:
+        """V⁻¹B, (r, k); no derivatives are asked of it."""
+
+    def project(self, B: jax.Array) -> jax.Array:
+        """P B, (r, k)."""
+        return self.solve(B) - self.ViX @ jnp.linalg.solve(self.information, self.ViX.T @ B)
 
     @abc.abstractmethod
     def log_determinant(self) -> jax.Array:
@@ -113,3 +144,4 @@ OBJECTIVES: dict[str, Callable[[System], jax.Array]] = {
     "gcv": gcv,
     "reml": reml,
 }
+TRACES = {"loo", "gcv", "reml"}  # the objectives that need traces or a diagonal

@@ -1,4 +1,4 @@
-"""Minimising a model's loss over λ and the weights: L-BFGS, or any optimiser of optax."""
+"""Minimising a model's loss over λ and the weights: L-BFGS, an optimiser of optax, or the root of the gradient."""
 
 from __future__ import annotations
 
@@ -16,20 +16,30 @@ from scipy.optimize import minimize
 
 from bench.dblup.data import Data
 from bench.dblup.link import BOUNDS, inverse
+from bench.dblup.matrix_free import MatrixFree
 from bench.dblup.model import GBLUP
+from bench.dblup.objectives import TRACES
+from bench.dblup.root import find_root
 from bench.errors import BenchError
 
-Optimiser = Literal["lbfgs"] | optax.GradientTransformation
+Optimiser = Literal["lbfgs", "root"] | optax.GradientTransformation
 Status = Literal[
-    "converged", "iteration cap", "λ at its lower bound", "λ at its upper bound", "no descent", "not finite"
+    "converged",
+    "iteration cap",
+    "λ at its lower bound",
+    "λ at its upper bound",
+    "no descent",
+    "solver cap",
+    "not finite",
 ]
 CLOSE = 1e-3  # of λ's raw parameter to a bound: there λ is not estimated
+TOLERANCE = {"lbfgs": 1e-7, "root": 0.02}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One evaluation. gradient: the largest absolute element of the loss's gradient; products: of the solver, with
-    W and with W', 0 in the dense backend."""
+    """One evaluation. loss: NaN where only the gradient was computed. gradient: its largest absolute element.
+    products: with W and with W', of the solver (0 in the dense backend), those of the gradient not counted."""
 
     number: int
     loss: float
@@ -48,25 +58,32 @@ class Fitted:
 
 
 @eqx.filter_jit
-def _value_and_gradient(learned: Any, rest: Any, data: Data, start: Any) -> tuple[tuple[jax.Array, Any], Any]:
+def value_and_gradient(
+    learned: Any, rest: Any, data: Data, start: Any, value: bool
+) -> tuple[tuple[jax.Array, Any], Any]:
+    """((loss, what the next step starts from), gradient). value: whether REML's is needed, see GBLUP.loss."""
+
     def loss(learned: Any) -> tuple[jax.Array, Any]:
-        return eqx.combine(learned, rest).loss(data, start)
+        return eqx.combine(learned, rest).loss(data, start, value=value)
 
     return eqx.filter_value_and_grad(loss, has_aux=True)(learned)
 
 
 class Evaluation:
-    """The loss and its gradient as functions of the flat parameters, λ's first; keeps history and the best."""
+    """The loss and its gradient as functions of the flat parameters, λ's first; keeps history and the best.
 
-    def __init__(self, model: GBLUP, data: Data, progress: Callable[[Step], None] | None):
+    valued: False where the loss is not computed, and the best has the smallest gradient.
+    """
+
+    def __init__(self, model: GBLUP, data: Data, progress: Callable[[Step], None] | None, *, valued: bool = True):
         spec = eqx.tree_at(lambda m: m.link, jax.tree.map(lambda _: False, model), model.link.learned())
         self.learned, self.rest = eqx.partition(model, spec)
         flat, self.unravel = ravel_pytree(self.learned)
-        self.data, self.progress = data, progress
-        self.start: Any = None
+        self.data, self.progress, self.valued = data, progress, valued
+        self.start: Any = model.begin(data)
         self.history: list[Step] = []
         self.first = np.asarray(flat)
-        self.best, self.best_merit = self.first, np.inf
+        self.best, self.best_merit, self.best_solved = self.first, np.inf, True
         self.bounds = tuple(inverse(model.link.ratio, lam) for lam in BOUNDS)
         # −2 log-likelihoods differ by about 1 where it matters, squared errors by a share of themselves.
         self.scale = float(data.freedom) if model.objective == "reml" else float(jnp.var(data.y))
@@ -74,23 +91,26 @@ class Evaluation:
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
         """The scaled loss and gradient. ArithmeticError where one is not finite."""
         learned = self.unravel(jnp.asarray(flat))
-        (value, self.start), tree = _value_and_gradient(learned, self.rest, self.data, self.start)
+        (value, self.start), tree = value_and_gradient(learned, self.rest, self.data, self.start, self.valued)
         loss, gradient = float(value), np.asarray(ravel_pytree(tree)[0])
         lam = float(eqx.combine(learned, self.rest).link.lam)
-        step = Step(len(self.history), loss, lam, float(np.abs(gradient).max()), 0)
+        products, solved = (0, True) if self.start is None else (int(self.start.products), bool(self.start.converged))
+        step = Step(len(self.history), loss, lam, float(np.abs(gradient).max()), products)
         self.history.append(step)
         if self.progress:
             self.progress(step)
-        if not np.isfinite(loss) or not np.isfinite(gradient).all():
+        if not np.isfinite(gradient).all() or (self.valued and not np.isfinite(loss)):
             raise ArithmeticError
-        if loss < self.best_merit:
-            self.best, self.best_merit = np.array(flat), loss
+        merit = loss if self.valued else step.gradient
+        if merit < self.best_merit:
+            self.best, self.best_merit, self.best_solved = np.array(flat), merit, solved
         return loss / self.scale, gradient / self.scale
 
     def fitted(self, status: Status) -> Fitted:
         low, high = self.bounds
-        if status in ("converged", "iteration cap", "no descent"):
+        if status != "not finite":
             raw = self.best[0]
+            status = status if self.best_solved else "solver cap"
             status = "λ at its lower bound" if raw < low + CLOSE else status
             status = "λ at its upper bound" if raw > high - CLOSE * max(1.0, abs(high)) else status
         model = eqx.combine(self.unravel(jnp.asarray(self.best)), self.rest)
@@ -101,24 +121,29 @@ def fit(
     model: GBLUP,
     data: Data,
     *,
-    optimiser: Optimiser = "lbfgs",
+    optimiser: Optimiser | None = None,
     steps: int = 200,
-    tolerance: float = 1e-7,
+    tolerance: float | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> Fitted:
     """Minimise model.loss over λ and the weights, from where the model stands.
 
-    optimiser: "lbfgs" (L-BFGS-B of scipy, λ inside link.BOUNDS), or one of optax, of whose parameters λ's is clipped.
-    steps: the most iterations. tolerance: of the gradient's largest element; the loss counts in units of r − p
-    (REML) or of the phenotypes' variance. The status says how it ended; the best parameters seen are kept whatever it
-    says. BenchError: what model.loss refuses; steps below 1.
+    optimiser: "lbfgs" (L-BFGS-B of scipy, λ inside link.BOUNDS); one of optax, of whose parameters λ's is clipped;
+    "root" (root.py) for matrix-free traces from probes, whose value and gradient are different functions, which no
+    line search survives. By default what fits the backend. steps: the most iterations. tolerance: of the gradient's
+    largest element, 1e-7, where the loss counts in units of r − p (REML) or of the phenotypes' variance; for "root"
+    in standard errors of the parameters, 0.02. The status says how it ended; the best parameters seen are kept
+    whatever it says. BenchError: what model.loss refuses; steps below 1.
     """
     if steps < 1:
         raise BenchError(f"fit: {steps} steps; at least 1 was needed")
-    evaluation = Evaluation(model, data, progress)
+    noisy = isinstance(model.backend, MatrixFree) and not model.backend.exact and model.objective in TRACES
+    chosen = optimiser or ("root" if noisy else "lbfgs")
+    evaluation = Evaluation(model, data, progress, valued=not noisy or chosen == "lbfgs")
+    tolerance = TOLERANCE.get(str(chosen), 1e-7) if tolerance is None else tolerance
+    run = {"lbfgs": _lbfgs, "root": find_root}.get(str(chosen), _optax)
     try:
-        run = _lbfgs if optimiser == "lbfgs" else _optax
-        return evaluation.fitted(run(evaluation, optimiser, steps, tolerance))
+        return evaluation.fitted(run(evaluation, chosen, steps, tolerance))
     except ArithmeticError:
         return evaluation.fitted("not finite")
 

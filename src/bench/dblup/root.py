@@ -1,0 +1,90 @@
+"""The root of a stochastic gradient, by Broyden's method from one average-information matrix.
+
+Lanczos quadrature's value and the gradient from probes are estimates of a function and of its derivative, not a
+function and its derivative. The gradient alone, with the same probes in every step, is a smooth function with a root.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench.dblup.data import Data
+from bench.dblup.objectives import TRACES, Ask
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.dblup.optimise import Evaluation
+
+MOST = 200  # parameters: the information takes a solve for each
+LONGEST = 1.0  # step of a raw parameter
+HALVINGS = 5
+
+
+def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -> Any:
+    """Broyden (1965), his first method, in its inverse form. Stops at `tolerance` standard errors from the root."""
+    if evaluation.first.size > MOST:
+        raise BenchError(
+            f"root: {evaluation.first.size} parameters, of which it takes {MOST} at the most; take an optimiser of optax"
+        )
+    flat, (_, gradient) = evaluation.first, evaluation(evaluation.first)
+    inverse = np.linalg.pinv(_curvature(evaluation, flat), rcond=1e-9, hermitian=True)
+    information, freedom = inverse.copy(), evaluation.data.freedom
+    for _ in range(steps):
+        # With the loss −2ℓ/(r − p) the squared distance in standard errors is ½(r − p)g'H⁻¹g.
+        away = float(gradient @ information @ gradient)
+        if np.sqrt(freedom / 2 * max(away, 0.0)) <= tolerance:
+            return "converged"
+        move = -inverse @ gradient
+        move *= min(1.0, LONGEST / np.abs(move).max())
+        for _ in range(HALVINGS):
+            there = flat + move
+            there[0] = np.clip(there[0], *evaluation.bounds)
+            after = evaluation(there)[1]
+            if after @ information @ after <= 2 * away or not (there - flat).any():
+                break
+            move /= 2
+        moved, turned = there - flat, after - gradient
+        if not moved.any():
+            return "converged"  # at a bound
+        mapped = inverse @ turned
+        inverse += np.outer(moved - mapped, moved @ inverse) / (moved @ mapped)
+        flat, gradient = there, after
+    return "iteration cap"
+
+
+def _curvature(evaluation: Evaluation, flat: np.ndarray) -> np.ndarray:
+    """An approximation of the scaled loss's Hessian at `flat`, where the gradient has just been computed."""
+    learned = evaluation.unravel(jnp.asarray(flat))
+    H, ridge = _information(learned, evaluation.rest, evaluation.data, evaluation.start)
+    # Per record the other criteria bend about as −2ℓ does, relative to their value.
+    unit = 1.0 if evaluation.rest.objective == "reml" else evaluation.history[-1].loss / evaluation.scale
+    return unit * np.asarray(H) + np.asarray(ridge) / evaluation.scale
+
+
+@eqx.filter_jit
+def _information(learned: Any, rest: Any, data: Data, start: Any) -> tuple[jax.Array, jax.Array]:
+    """The average information of −2ℓ/(r − p) with σu² profiled out, and the Hessian of the ridge; (q, q) each.
+
+    f_i = V_i Py: H_ij = [f_i'Pf_j − (f_i'Py)(f_j'Py)/y'Py]/y'Py (Gilmour, Thompson & Cullis 1995, per σu²).
+    """
+    flat, unravel = jax.flatten_util.ravel_pytree(learned)
+    model = eqx.combine(learned, rest)
+    system = model.system(data, start, Ask(traces=model.objective in TRACES, value=False))
+    Py, quadratic = system.Py, system.quadratic
+    scores = model.operator.rmatmul(data.scatter(Py[:, None]))  # W'Py
+
+    def variance_product(flat: jax.Array) -> jax.Array:
+        link = eqx.combine(unravel(flat), rest).link
+        product = model.operator.matmul((link.snp_weights / model.divisor)[:, None] * scores)
+        return product[data.index, 0] + link.lam * Py
+
+    F = jax.jacfwd(variance_product)(flat)
+    along = F.T @ Py
+    H = (F.T @ system.project(F) - jnp.outer(along, along) / quadratic) / quadratic
+    ridge = jax.hessian(lambda flat: model.ridge * eqx.combine(unravel(flat), rest).link.spread())(flat)
+    return (H + H.T) / 2, ridge
