@@ -16,7 +16,6 @@ from bench.dblup.objectives import OBJECTIVES, TRACES, Ask, System
 from bench.dblup.operator import Products
 from bench.errors import BenchError
 
-
 RESULT = Ask(traces=False, value=False, final=True)
 
 

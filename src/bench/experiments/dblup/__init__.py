@@ -42,10 +42,8 @@ class Learned(config.Stanza):
 
 
 class Prediction(config.Stanza):
-    """samples: so many individuals, drawn at random; null is all. blocks: of neighbouring SNPs, a weight for each.
-
-    ridge: the precision of a normal prior on the log weights, where a method has one.
-    """
+    """samples: at most so many individuals, drawn at random; null is all. blocks: of neighbouring SNPs, with a weight
+    each. ridge: the precision of a normal prior on the log weights, where a method has one."""
 
     datasets: config.Names
     samples: config.Count | None = None

@@ -46,23 +46,24 @@ def begin(case: Case, files: Files, version: int) -> tuple[Document, Dataset]:
     doc = Document(experiments.identity(case), collect_provenance(version=version, dataset_hash=data.bed_sha256))
     if data.status != "ok":
         return doc.refuse(data.reason or "the data set was refused"), data
-    doc.identity |= {"n": case.get("samples") or data.n_samples, "m": data.n_snps, "missing_rate": data.missing_rate}
+    doc.identity |= {
+        "n": min(case.get("samples", data.n_samples), data.n_samples),
+        "m": data.n_snps,
+        "missing_rate": data.missing_rate,
+    }
     doc.identity |= {"seed": data.source.get("seed")}
     return doc, data
 
 
 def genotypes(case: Case, data: Dataset, files: Files, *, copies: float) -> tuple[PackedGenotypes, np.ndarray]:
     """The individuals of a case, and their rows of the data set. copies: of W in float64 that the study holds."""
-    packed, wanted = data.packed(), case.get("samples")
-    need = copies * 8 * (wanted or data.n_samples) * data.n_snps
-    free = min(memory_available(), files.memory or memory_available())
+    packed, n = data.packed(), min(case.get("samples", data.n_samples), data.n_samples)
+    need, free = copies * 8 * n * data.n_snps, min(memory_available(), files.memory or memory_available())
     if need > free:
         raise BenchError(f"the study needs {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB can be used")
-    if wanted is None:
-        return packed, np.arange(data.n_samples)
-    if wanted > data.n_samples:
-        raise BenchError(f"asked for {wanted} individuals, the data set has {data.n_samples}")
-    rows = np.sort(np.random.default_rng([DRAW_SEED, data.n_samples]).permutation(data.n_samples)[:wanted])
+    if n == data.n_samples:
+        return packed, np.arange(n)
+    rows = np.sort(np.random.default_rng([DRAW_SEED, data.n_samples]).permutation(data.n_samples)[:n])
     return packed.take(rows), rows
 
 
