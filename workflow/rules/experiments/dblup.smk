@@ -30,9 +30,7 @@ rule dblup_study:
 rule dblup_step:
     input:
         dataset=lambda w: manifest(DBLUP[w.case]["dataset"]),
-        code=lambda w: from_here(
-            dblup.sources("steps") + kernels.sources(DBLUP[w.case]["kernel"])
-        ),
+        code=from_here(dblup.sources("steps")),
     output:
         f"{RESULTS}/raw/dblup/{{case}}.json",
     log:
