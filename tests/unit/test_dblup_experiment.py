@@ -123,10 +123,15 @@ def case_of(study: str, **options: Any) -> dict[str, Any]:
     return fixed | {"threads": 1, "dtype": "f8", "options": options}
 
 
-def test_the_learned_ratio_is_that_of_the_eigendecomposition(small_dataset):
+def test_the_learned_ratio_is_that_of_the_eigendecomposition(small_dataset, monkeypatch):
+    session = importlib.import_module("bench.experiments.dblup.session")
+    own = session.phenotypes
+    noisy = np.random.default_rng(0).standard_normal(23)  # of 23 records alone REML says that there is no residual
+    monkeypatch.setattr(session, "phenotypes", lambda *arguments: own(*arguments) + 2 * noisy)
     doc = dblup.run(case_of("learned", objectives=["reml", "train"]), Files(dataset=small_dataset))
     assert doc.status == "ok", doc.reason
     exact = values(doc, "variance_ratio", phase="reference")[0]
+    assert 0.05 < exact < 20
     assert values(doc, "variance_ratio", phase="learned", method="reml")[0] == pytest.approx(exact, rel=1e-4)
     assert values(doc, "ebv_error", method="reml")[0] < 1e-4
     path = values(doc, "variance_ratio", phase="path", method="train")
@@ -182,6 +187,35 @@ def test_the_same_seed_draws_the_same_individuals(small_dataset):
     drawn = [session.genotypes({"samples": 11}, data, files, copies=1) for _ in range(2)]
     np.testing.assert_array_equal(drawn[0][1], drawn[1][1])
     np.testing.assert_array_equal(drawn[0][0].dosages(), data.packed().dosages()[drawn[0][1]])
+
+
+def step_of(method: str, **changes: Any) -> dict[str, Any]:
+    options = {"variance_ratio": 2.0, "probes": 4}
+    fixed = {"experiment": "dblup", "variant": "steps", "dataset": "sheep", "samples": 20, "threads": 1}
+    return fixed | {"method": method, "preconditioner": "none", "dtype": "f8", "options": options} | changes
+
+
+def test_a_gradient_step_is_timed_and_its_passes_are_counted(small_dataset):
+    timing = {"least": 3, "seconds": 0.001, "most": 3}
+    doc = dblup.run(step_of("matrix_free"), Files(dataset=small_dataset, timing=timing))
+    assert doc.status == "ok", doc.reason
+    assert (doc.identity["n"], doc.identity["kernel"]) == (20, "auto")
+    assert len(values(doc, "step_time")) == 3
+    assert values(doc, "gradient_norm")[0] > 0
+    assert values(doc, "passes")[0] > 2 * values(doc, "iterations")[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("case", "memory", "words"),
+    [
+        (step_of("dense"), 1000, "the step needs"),
+        (step_of("dense", samples=24), None, "asks for 24 individuals, sheep has 23"),
+    ],
+)
+def test_a_step_that_does_not_fit_is_refused_before_anything_is_loaded(small_dataset, case, memory, words):
+    doc = dblup.run(case, Files(dataset=small_dataset, memory=memory))
+    assert doc.status == "refused"
+    assert words in str(doc.reason)
 
 
 def test_differences_from_reml_are_paired_by_fold_and_by_replicate(tmp_path):

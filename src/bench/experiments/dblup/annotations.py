@@ -46,7 +46,7 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
         for method, depth in DEPTH.items():
             key = jax.random.key(replicate)
             weights = AnnotationWeights.of(simulated.annotations, width=options["width"], depth=depth, key=key)
-            look = _held_out(doc, records, trait.y, out) if replicate == 0 and method == "network" else None
+            look = _held_out(doc, records, trait.y, kept, out) if replicate == 0 and method == "network" else None
             models[method] = train(genomic.model("reml", weights), records, options["steps"], look)
         models["truth"] = _equal(_weighted(genomic, np.exp(simulated.log_weight)), records)
         for method, model in models.items():
@@ -90,15 +90,18 @@ def train(model: GBLUP, data: Data, steps: int, observe: Callable[[int, float, G
     return eqx.combine(learned, rest)
 
 
-def _held_out(doc: Document, records: Data, y: np.ndarray, out: np.ndarray) -> Callable[[int, float, GBLUP], None]:
+def _held_out(
+    doc: Document, records: Data, y: np.ndarray, kept: np.ndarray, out: np.ndarray
+) -> Callable[[int, float, GBLUP], None]:
     """Rows of the loss and, now and then, of the MSE of the held-out records over their variance."""
 
     def look(number: int, loss: float, model: GBLUP) -> None:
         place = {"phase": "training", "method": "network", "step": number}
         doc.add("objective", loss, "1", **place)
         if number % EVERY == 0:
-            predicted = np.asarray(model.breeding_values(records))[out] + float(model.fixed_effects(records)[0])
-            doc.add("heldout_mse", float(np.mean((y[out] - predicted) ** 2) / np.var(y[out])), "1", **place)
+            ebv = np.asarray(model.breeding_values(records))
+            mean = (y[kept] - ebv[kept]).mean()  # which is b̂: y − Xb̂ − ĝ = λPy sums to 0
+            doc.add("heldout_mse", float(np.mean((y[out] - mean - ebv[out]) ** 2) / np.var(y[out])), "1", **place)
 
     return look
 
