@@ -154,13 +154,14 @@ def test_each_method_predicts_what_it_has_not_seen(small_dataset, study):
     assert all(1 <= value <= 4 for value in values(doc, "effective_blocks"))
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_through_the_solve(small_dataset, monkeypatch):
     study = importlib.import_module("bench.experiments.dblup.annotations")
     monkeypatch.setattr(study, "DEPTH", {"network": 1})  # each depth is compiled anew
     doc = dblup.run(case_of("annotations", replicates=1, steps=6, width=3), Files(dataset=small_dataset))
     assert doc.status == "ok", doc.reason
     loss = values(doc, "objective", phase="training")
-    assert len(loss) == 6
+    assert len(loss) == 7
     assert loss[-1] < loss[0]
     assert len(values(doc, "log_weight", method="network")) == 57
     methods = {row["method"] for row in doc.rows if row["metric"] == "accuracy"}
@@ -195,6 +196,7 @@ def step_of(method: str, **changes: Any) -> dict[str, Any]:
     return fixed | {"method": method, "preconditioner": "none", "dtype": "f8", "options": options} | changes
 
 
+@pytest.mark.slow
 def test_a_gradient_step_is_timed_and_its_passes_are_counted(small_dataset):
     timing = {"least": 3, "seconds": 0.001, "most": 3}
     doc = dblup.run(step_of("matrix_free"), Files(dataset=small_dataset, timing=timing))
@@ -245,6 +247,7 @@ def test_steps_and_annotations_have_their_medians(tmp_path):
     steps = tables.load("dblup_steps").draw(frame).set_index("method")
     assert steps["time_s"].to_dict() == pytest.approx({"dense": 8.0, "matrix_free": 2.0})
     assert np.isnan(steps.loc["dense", "passes"])
+    assert steps.loc["matrix_free", "kernel_share"] == pytest.approx(0.8)
     found = tables.load("dblup_annotations").draw(frame).set_index("method")
     assert found.loc["network", "gain"] == pytest.approx(0.1)
     assert found.loc["network", "weight_correlation"] == pytest.approx(0.6)

@@ -13,10 +13,10 @@ CAPTION = (
     "repeats with its 95 % bootstrap interval. Dense: G from the genotypes, Cholesky factor, explicit inverse. "
     "Matrix-free: conjugate gradients through the packed genotypes. Memory: the largest resident set during the step "
     "less what was resident before it, in a process of its own. Passes: over the genotypes, Z or Z′ with all "
-    "right-hand sides at once."
+    "right-hand sides at once; of the kernel: the time that they take in the kernel alone, as a share of the step."
 )
 GROUP = ["dataset", "n", "m", "threads", "method", "preconditioner"]
-METRICS = ["step_rss", "peak_rss", "bytes_needed", "passes", "iterations", "setup_time"]
+METRICS = ["step_rss", "peak_rss", "bytes_needed", "passes", "iterations", "setup_time", "pass_time"]
 
 
 def timed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -34,5 +34,6 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per data set, n, threads and way."""
     found = timed(frame).sort_values(["dataset", "m", "threads", "method", "preconditioner", "n"], ignore_index=True)
     columns = [*GROUP, "time_s", "time_s_low", "time_s_high", "step_rss", "bytes_needed", "passes", "iterations"]
-    drawn = found[[*columns, "setup_time", "repeats", "contaminated"]]
+    found["kernel_share"] = found["passes"] * found["pass_time"] / found["time_s"]
+    drawn = found[[*columns, "kernel_share", "setup_time", "repeats", "contaminated"]]
     return drawn.rename(columns={"setup_time": "setup_s"})

@@ -94,7 +94,7 @@ class Annotations(config.Stanza):
     replicates: config.Count = 5
     h2: Fraction = 0.5
     width: config.Count = 16
-    steps: config.Count = 150
+    steps: config.Count = 45
 
 
 class Stanza(config.Stanza):

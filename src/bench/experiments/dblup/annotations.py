@@ -22,7 +22,7 @@ from bench.record import Document
 
 STREAM = 3
 LEARNING_RATE = 0.02
-EVERY = 5  # steps between two looks at the held-out records
+EVERY = 3  # steps between two looks at what is held out of the training
 DEPTH = {"linear": 0, "network": 2}  # hidden layers
 
 
@@ -37,17 +37,17 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
     for replicate in range(options["replicates"]):
         rng = traits.generator(STREAM, replicate)
         simulated = traits.annotated(dosages, h2=options["h2"], rng=rng)
-        trait = simulated.trait
-        kept, out = traits.split(len(trait.y), rng)
-        masked = np.full(trait.y.size, np.nan)
-        masked[kept] = trait.y[kept]
-        genomic, records = Genomic.of(packed, kept), Data.of(masked)
+        trait, (kept, out) = simulated.trait, traits.split(len(dosages), rng)
+        genomic, records = Genomic.of(packed, kept), Data.of(_only(kept, trait.y))
         models = {"reml": _equal(genomic, records)}
         for method, depth in DEPTH.items():
             key = jax.random.key(replicate)
             weights = AnnotationWeights.of(simulated.annotations, width=options["width"], depth=depth, key=key)
-            look = _held_out(doc, records, trait.y, kept, out) if replicate == 0 and method == "network" else None
-            models[method] = train(genomic.model("reml", weights), records, options["steps"], look)
+            shown = doc if replicate == 0 and method == "network" else None
+            model = genomic.model("reml", weights)
+            steps = _steps(model, kept, trait.y, options["steps"], rng, shown)
+            doc.add("training_steps", steps, "1", phase="annotations", method=method, repeat=replicate)
+            models[method] = train(model, records, steps)
         models["truth"] = _equal(_weighted(genomic, np.exp(simulated.log_weight)), records)
         for method, model in models.items():
             place = {"phase": "annotations", "method": method, "repeat": replicate}
@@ -58,12 +58,44 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
                 learned = np.log(np.asarray(model.link.snp_weights))
                 doc.add("weight_correlation", correlation(learned, simulated.log_weight), "1", **place)
         if replicate == 0:
-            for method, log_weight in (
-                ("truth", simulated.log_weight),
-                ("network", np.log(np.asarray(models["network"].link.snp_weights))),
-            ):
+            learned = np.log(np.asarray(models["network"].link.snp_weights))
+            for method, log_weight in (("truth", simulated.log_weight), ("network", learned)):
                 for snp, value in enumerate(log_weight):
                     doc.add("log_weight", value, "1", phase="weights", method=method, step=snp)
+
+
+def _only(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """y with records of these rows alone."""
+    masked = np.full(y.size, np.nan)
+    masked[rows] = y[rows]
+    return masked
+
+
+def _steps(
+    model: GBLUP, kept: np.ndarray, y: np.ndarray, most: int, rng: np.random.Generator, doc: Document | None
+) -> int:
+    """After how many steps to stop: a fifth of the training records is held out of a training of its own, and its
+    error looked at. A network of hundreds of parameters would go on to learn the records by heart.
+
+    doc: takes rows of the loss, and of that error over the variance of its records.
+    """
+    within, out = (kept[part] for part in traits.split(kept.size, rng))
+    records = Data.of(_only(within, y))
+    errors: dict[int, float] = {}
+
+    def look(number: int, loss: float, model: GBLUP) -> None:
+        place = {"phase": "training", "method": "network", "step": number}
+        if doc:
+            doc.add("objective", loss, "1", **place)
+        if number % EVERY == 0:
+            ebv = np.asarray(model.breeding_values(records))
+            mean = (y[within] - ebv[within]).mean()  # which is b̂: y − Xb̂ − ĝ = λPy sums to 0
+            errors[number] = float(np.mean((y[out] - mean - ebv[out]) ** 2) / np.var(y[out]))
+            if doc:
+                doc.add("heldout_mse", errors[number], "1", **place)
+
+    train(model, records, most + 1, look)
+    return min(errors, key=lambda number: errors[number])
 
 
 def train(model: GBLUP, data: Data, steps: int, observe: Callable[[int, float, GBLUP], None] | None = None) -> GBLUP:
@@ -88,22 +120,6 @@ def train(model: GBLUP, data: Data, steps: int, observe: Callable[[int, float, G
         if observe:
             observe(number, float(value), eqx.combine(before, rest))
     return eqx.combine(learned, rest)
-
-
-def _held_out(
-    doc: Document, records: Data, y: np.ndarray, kept: np.ndarray, out: np.ndarray
-) -> Callable[[int, float, GBLUP], None]:
-    """Rows of the loss and, now and then, of the MSE of the held-out records over their variance."""
-
-    def look(number: int, loss: float, model: GBLUP) -> None:
-        place = {"phase": "training", "method": "network", "step": number}
-        doc.add("objective", loss, "1", **place)
-        if number % EVERY == 0:
-            ebv = np.asarray(model.breeding_values(records))
-            mean = (y[kept] - ebv[kept]).mean()  # which is b̂: y − Xb̂ − ĝ = λPy sums to 0
-            doc.add("heldout_mse", float(np.mean((y[out] - mean - ebv[out]) ** 2) / np.var(y[out])), "1", **place)
-
-    return look
 
 
 def _equal(genomic: Genomic, records: Data) -> GBLUP:

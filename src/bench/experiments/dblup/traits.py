@@ -67,7 +67,7 @@ def simulated(dosages: np.ndarray, architecture: str, *, n_qtl: int, h2: float, 
 def annotated(dosages: np.ndarray, *, h2: float, rng: np.random.Generator) -> Annotated:
     """A trait whose SNP effects are normal with a variance that the annotations give, not linearly.
 
-    log variance: a product of two annotations' signs, a hinge and a bump: no linear function of them comes near.
+    The logarithm of the variance is an interaction of two annotations and a hinge of a third; three say nothing.
     """
     W = centred(dosages)
     C = rng.standard_normal((W.shape[1], ANNOTATIONS))
@@ -77,8 +77,8 @@ def annotated(dosages: np.ndarray, *, h2: float, rng: np.random.Generator) -> An
 
 
 def annotation_function(C: np.ndarray) -> np.ndarray:
-    """(m, ANNOTATIONS) → (m,): 2·sign(c₀c₁) + 2·max(c₂, 0) + 1.5·exp(−2c₀²), shifted so that exp of it has mean 1."""
-    value = 2 * np.sign(C[:, 0] * C[:, 1]) + 2 * np.maximum(C[:, 2], 0) + 1.5 * np.exp(-2 * C[:, 0] ** 2)
+    """(m, ANNOTATIONS) → (m,): 3·tanh(c₀c₁) + 2·max(c₂, 0), shifted so that exp of it has mean 1."""
+    value = 3 * np.tanh(C[:, 0] * C[:, 1]) + 2 * np.maximum(C[:, 2], 0)
     return value - np.log(np.mean(np.exp(value)))
 
 
