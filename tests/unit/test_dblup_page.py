@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from small_plink import write_plink
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "dblup.md"

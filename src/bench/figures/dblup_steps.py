@@ -13,13 +13,15 @@ from bench.tables import dblup_steps as table
 
 TITLE = "Cost of one gradient step"
 CAPTION = (
-    "One evaluation of the REML objective with the gradients of λ and of the weights of all SNPs, on the first n "
-    "individuals: left, the median time with 95 % bootstrap intervals over repeats; right, what memory grows by "
-    "during it; dotted, one n × n matrix in float64 (8n² bytes), and the packed genotypes (nm/4 bytes). All axes are "
-    "logarithmic. Ringed points: something else disturbed the machine in that session."
+    "One evaluation of the gradients of the REML objective along λ and the weights of all SNPs, on the first n "
+    "individuals; open: along λ alone, with a dense G made beforehand, the least that a dense step can cost. Left: "
+    "CPU time of all threads, the median of the repeats, which other jobs on the machine hardly change; right: "
+    "growth of memory. Dotted: one n × n matrix in float64 (8n² bytes); dashed: the packed genotypes (nm/4 bytes). All axes "
+    "are logarithmic."
 )
 LOOKS = {
     ("dense", "none"): Look("#000000", "o"),
+    ("dense_fixed", "none"): Look("#777777", "o"),
     ("matrix_free", "none"): Look("#D55E00", "^"),
 }
 OTHERS = (Look("#0072B2", "s"), Look("#009E73", "D"), Look("#E69F00", "v"))
@@ -39,24 +41,24 @@ def draw(frame: pd.DataFrame) -> Figure:
             style.name_panel(line[0], f"{dataset} (m = {m:,}), {style.threads(threads)}")
             for way, mine in of.sort_values("n").groupby(["method", "preconditioner"]):
                 _curves(line, mine, looks[way])
-            style.ring(line[0], of["n"], of["time_s"], of["contaminated"])
             _finish(line, of, m)
         handles = [Line2D([], [], color=looks[w].colour, marker=looks[w].marker, label=_name(*w)) for w in ways]
         handles += [Line2D([], [], color=style.GREY, ls=":", label="8n² bytes"),
                     Line2D([], [], color=style.GREY, ls="--", label="packed genotypes")]  # fmt: skip
-        style.legend(figure, [*handles, *style.ring_handles(found)])
+        style.legend(figure, handles)
     return figure
 
 
 def _name(method: str, preconditioner: str) -> str:
-    said = method.replace("_", "-")
+    said = {"dense_fixed": "dense, λ alone"}.get(method, method.replace("_", "-"))
     return said if preconditioner == "none" else f"{said}, {preconditioner}"
 
 
 def _curves(line: list[Axes], mine: pd.DataFrame, look: Look) -> None:
     n = mine["n"].astype(float)
-    line[0].errorbar(n, mine["time_s"], yerr=style.yerr(mine, "time_s"), color=look.colour, marker=look.marker)
-    line[1].plot(n, mine["step_rss"] / 1e6, color=look.colour, marker=look.marker)
+    face = "white" if (mine["method"] == "dense_fixed").all() else look.colour
+    for at, values in zip(line, (mine["step_cpu"], mine["step_rss"] / 1e6), strict=True):
+        at.plot(n, values, color=look.colour, marker=look.marker, mfc=face)
 
 
 def _finish(line: list[Axes], of: pd.DataFrame, m: int) -> None:
@@ -64,7 +66,7 @@ def _finish(line: list[Axes], of: pd.DataFrame, m: int) -> None:
     line[1].plot(n, 8 * n**2 / 1e6, color=style.GREY, ls=":", lw=1, zorder=1)
     line[1].plot(n, n * m / 4e6, color=style.GREY, ls="--", lw=1, zorder=1)
     for at, values, label in (
-        (line[0], of["time_s"], "time of a step (s)"),
+        (line[0], of["step_cpu"], "CPU time of a step (s)"),
         (line[1], pd.concat([of["step_rss"], 8 * n**2, n * m / 4]) / 1e6, "memory of a step (MB)"),
     ):
         style.log_axis(at, "y", values)

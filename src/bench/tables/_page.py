@@ -225,6 +225,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "weight_correlation": ("correlation of weights", _fixed),
     "step_rss": ("memory of the step (MB)", _megabytes),
     "bytes_needed": ("expected (MB)", _megabytes),
+    "cpu_s": ("CPU (s)", _number),
     "kernel_share": ("of the kernel", _percent),
 }
 LONG = {"reason", "note", "text", "source", "what"}

@@ -30,6 +30,7 @@ Objective = Literal["reml", "loo", "gcv", "heldout", "train"]
 Method = Literal["reml", "loo", "train", "reml+w", "loo+w", "train+w", "reml+w+ridge", "loo+w+ridge"]
 METHODS: list[Method] = ["reml", "loo", "train", "reml+w", "loo+w", "train+w", "reml+w+ridge", "loo+w+ridge"]
 OBJECTIVES: list[Objective] = ["reml", "loo", "gcv", "heldout", "train"]
+Backend = Literal["dense", "dense_fixed", "matrix_free"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -72,14 +73,15 @@ class Architectures(Prediction):
 
 
 class Steps(config.Stanza):
-    """One gradient step of the weights of all SNPs and of λ, on the first `samples` individuals.
+    """One gradient step of the weights of all SNPs and of λ, on the first `samples` individuals. dense_fixed: of λ
+    alone, with G made beforehand, the least that a dense step can cost.
 
     variance_ratio: λ at which it is taken. probes: right-hand sides of the traces.
     """
 
     datasets: config.Names
     samples: config.Counts
-    backends: Annotated[list[Literal["dense", "matrix_free"]], Field(min_length=1)] = ["dense", "matrix_free"]
+    backends: Annotated[list[Backend], Field(min_length=1)] = ["dense", "dense_fixed", "matrix_free"]
     preconditioners: list[str] = ["none"]
     threads: config.ThreadCounts = ["all"]
     variance_ratio: Annotated[float, Field(gt=0)] = 2.0
@@ -128,7 +130,7 @@ def cases(stanza: Stanza, config: config.Config) -> dict[str, Case]:
         found |= _cases("annotations", axes, study, "datasets", "samples")
     if study := stanza.steps:
         free = [("matrix_free", name) for name in study.preconditioners]
-        solvers = [way for way in [("dense", "none"), *free] if way[0] in study.backends]
+        solvers = [way for way in [("dense", "none"), ("dense_fixed", "none"), *free] if way[0] in study.backends]
         axes = {"dataset": study.datasets, "samples": study.samples, "method,preconditioner": solvers}
         axes["threads"] = thread_counts(study.threads)
         varied = ("datasets", "samples", "backends", "preconditioners", "threads")

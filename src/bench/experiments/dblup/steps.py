@@ -1,4 +1,5 @@
-"""Time and memory of one gradient of REML along λ and the weights of all SNPs, dense and matrix-free.
+"""Time and memory of one gradient of REML along λ and the weights of all SNPs, dense and matrix-free; and along λ
+alone with a dense G that is there already (dense_fixed).
 
 Memory is measured from before the genotypes are loaded, in a process that has compiled a small step already.
 """
@@ -14,7 +15,8 @@ import numpy as np
 
 from bench import measure, surroundings
 from bench.bridges import jax as bridge
-from bench.dblup import GBLUP, Data, Deflation, Link, MatrixFree, SnpWeights
+from bench.dblup import GBLUP, Data, Deflation, Dense, EqualWeights, Link, MatrixFree, SnpWeights
+from bench.dblup.dense import PANEL
 from bench.dblup.matrix_free import squared_lengths
 from bench.dblup.optimise import value_and_gradient
 from bench.experiments import Files
@@ -68,8 +70,9 @@ def run(case: Case, files: Files, *, version: int) -> Document:
 
 def bytes_needed(method: str, n: int, m: int, columns: int) -> int:
     """The most memory of a step beside Python and jax: the packed genotypes, and matrices or vectors."""
-    packed = n * m // 4 * 5 // 4 + OVERHEAD
-    return packed + (8 * DENSE_MATRICES * n * n if method == "dense" else 8 * VECTORS * (n + m) * columns)
+    vectors = 8 * VECTORS * (n + m) * columns
+    matrices = 8 * DENSE_MATRICES * n * n + (8 * 3 * PANEL * m if method == "dense" else 0)
+    return n * m // 4 * 5 // 4 + OVERHEAD + (vectors if method == "matrix_free" else matrices)
 
 
 class _Problem:
@@ -96,7 +99,8 @@ class _Problem:
 
     @property
     def gradient_norm(self) -> float:
-        return float(jnp.linalg.norm(self.gradient.link.weights.raw))
+        link = self.gradient.link
+        return float(jnp.linalg.norm(link.raw if link.weights.raw is None else link.weights.raw))
 
     def count(self, doc: Document) -> None:
         """Rows of the passes over the genotypes, from a further step through operators that count, and their time."""
@@ -113,6 +117,9 @@ class _Problem:
 
 def _model(W: CentredMatrix, packed: PackedGenotypes, case: Case) -> GBLUP:
     options = case["options"]
+    if case["method"] == "dense_fixed":
+        link = Link.of(options["variance_ratio"], EqualWeights.of(W.shape[1]))
+        return GBLUP.of(W.jax(), link, "reml", divisor=W.divisor, backend=Dense(jnp.asarray(W.gram()[None])))
     link = Link.of(options["variance_ratio"], SnpWeights.of(W.shape[1]))
     if case["method"] == "dense":
         return GBLUP.of(W.jax(), link, "reml", divisor=W.divisor)
