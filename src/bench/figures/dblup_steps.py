@@ -16,8 +16,8 @@ CAPTION = (
     "One evaluation of the gradients of the REML objective along λ and the weights of all SNPs, on the first n "
     "individuals; open: along λ alone, with a dense G made beforehand, the least that a dense step can cost. Left: "
     "CPU time of all threads, the median of the repeats, which other jobs on the machine hardly change; right: "
-    "growth of memory. Dotted: one n × n matrix in float64 (8n² bytes); dashed: the packed genotypes (nm/4 bytes). All axes "
-    "are logarithmic."
+    "growth of memory. Dotted: one n × n matrix in float64 (8n² bytes); dashed: the packed genotypes (nm/4 bytes). "
+    "All axes are logarithmic."
 )
 LOOKS = {
     ("dense", "none"): Look("#000000", "o"),

@@ -54,10 +54,14 @@ class Prediction(config.Stanza):
 
 
 class Folds(Prediction):
-    """Predictive ability of recorded traits: everything is learned on the other folds."""
+    """Predictive ability of recorded traits: everything is learned on the other folds.
+
+    sex: whether it is a fixed effect, where the .fam tells it of everybody.
+    """
 
     traits: list[str] | None = None
     folds: Annotated[int, Field(ge=2)] = 10
+    sex: bool = True
 
 
 class Architectures(Prediction):

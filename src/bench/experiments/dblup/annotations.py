@@ -38,7 +38,7 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
         rng = traits.generator(STREAM, replicate)
         simulated = traits.annotated(dosages, h2=options["h2"], rng=rng)
         trait, (kept, out) = simulated.trait, traits.split(len(dosages), rng)
-        genomic, records = Genomic.of(packed, kept), Data.of(_only(kept, trait.y))
+        genomic, records = Genomic.of(packed, kept), Data.of(session.only(kept, trait.y))
         models = {"reml": _equal(genomic, records)}
         for method, depth in DEPTH.items():
             key = jax.random.key(replicate)
@@ -64,13 +64,6 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
                     doc.add("log_weight", value, "1", phase="weights", method=method, step=snp)
 
 
-def _only(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """y with records of these rows alone."""
-    masked = np.full(y.size, np.nan)
-    masked[rows] = y[rows]
-    return masked
-
-
 def _steps(
     model: GBLUP, kept: np.ndarray, y: np.ndarray, most: int, rng: np.random.Generator, doc: Document | None
 ) -> int:
@@ -80,7 +73,7 @@ def _steps(
     doc: takes rows of the loss, and of that error over the variance of its records.
     """
     within, out = (kept[part] for part in traits.split(kept.size, rng))
-    records = Data.of(_only(within, y))
+    records = Data.of(session.only(within, y))
     errors: dict[int, float] = {}
 
     def look(number: int, loss: float, model: GBLUP) -> None:

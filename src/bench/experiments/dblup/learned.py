@@ -29,14 +29,15 @@ def run(case: Case, files: Files, *, version: int) -> Document:
 def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
     packed, rows = session.genotypes(case, data, files, copies=4)
     y = session.phenotypes(data, case["trait"], rows)
-    records = Records.of(y, name=f"{data.name}, trait {case['trait']}")
+    X = session.fixed_effects(data, rows, sex=True)
+    records = Records.of(y, X, name=f"{data.name}, trait {case['trait']}")
     labels = np.full(y.size, -1)
     labels[records.index] = random_folds(records.index.size, FOLDS, seed=FOLD_SEED)
     exact = _Exact.of(dense_grm(packed, vanraden1(packed)), records, labels[records.index])
     wanted = estimate(exact.spectrum, records.y, records.X)
     doc.add("variance_ratio", wanted.lam, "1", phase="reference", method="eigen")
 
-    genomic, folded = session.Genomic.of(packed, np.arange(y.size)), Data.of(y, folds=labels)
+    genomic, folded = session.Genomic.of(packed, np.arange(y.size)), Data.of(y, X, folds=labels)
     weights = EqualWeights.of(packed.n_snps)
     backend, variance = genomic.backend(weights), float(np.var(records.y))
     for objective in case["options"]["objectives"]:

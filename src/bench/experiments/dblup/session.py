@@ -13,6 +13,7 @@ from bench.dblup import GBLUP, BlockWeights, Data, Dense, DenseOperator, EqualWe
 from bench.errors import BenchError
 from bench.experiments import Files
 from bench.experiments.dblup import traits
+from bench.genotypes.bim_fam import read_fam
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
 from bench.machine import memory_available
@@ -73,6 +74,21 @@ def phenotypes(data: Dataset, trait: str, rows: np.ndarray) -> np.ndarray:
     if trait not in table:
         raise BenchError(f"{data.name}: there is no trait {trait!r}; there are {', '.join(table.columns)}")
     return table[trait].to_numpy(float)[rows]
+
+
+def fixed_effects(data: Dataset, rows: np.ndarray, *, sex: bool) -> np.ndarray:
+    """(rows, p): the intercept, and where it is wanted and the .fam tells it of everybody, sex."""
+    told = read_fam(data.fam)["sex"].to_numpy(int)[rows] if data.fam else np.zeros(rows.size, int)
+    both = np.isin(told, (1, 2)).all() and np.unique(told).size == 2
+    ones = np.ones((rows.size, 1))
+    return np.column_stack([ones, told == 1]) if sex and both else ones
+
+
+def only(rows: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """y with the records of these rows alone."""
+    masked = np.full(y.size, np.nan)
+    masked[rows] = y[rows]
+    return masked
 
 
 @dataclass(frozen=True)

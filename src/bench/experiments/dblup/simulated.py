@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from bench.dblup import Data
 from bench.experiments import Files
 from bench.experiments.dblup import session, traits
@@ -27,10 +25,9 @@ def _study(doc: Document, case: Case, data: Dataset, files: Files) -> None:
         rng = traits.generator(STREAM[case["trait"]], replicate)
         trait = traits.simulated(dosages, case["trait"], n_qtl=options["n_qtl"], h2=options["h2"], rng=rng)
         kept, out = traits.split(len(trait.y), rng)
-        masked = np.full(trait.y.size, np.nan)
-        masked[kept] = trait.y[kept]
         genomic = session.Genomic.of(packed, kept)
-        found = session.fit_methods(genomic, Data.of(masked), options["methods"], options["blocks"], options["ridge"])
+        records = Data.of(session.only(kept, trait.y))
+        found = session.fit_methods(genomic, records, options["methods"], options["blocks"], options["ridge"])
         for method, (fitted, ebv) in found.items():
             place = {"phase": "simulated", "method": method, "repeat": replicate}
             doc.add("accuracy", correlation(ebv[out], trait.u[out]), "1", **place)
