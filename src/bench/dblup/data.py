@@ -47,8 +47,14 @@ class Data(eqx.Module):
         if np.linalg.norm(residual) <= 1e-12 * np.linalg.norm(records.y):
             raise BenchError(f"{name}: they do not vary around their fixed effects; there is nothing to learn from")
         members = None if folds is None else _members(np.asarray(folds)[records.index], basis, name)
-        arrays = (jnp.asarray(values) for values in (records.y, basis, triangle, records.index))
-        return cls(*arrays, None if members is None else jnp.asarray(members), records.n_samples)
+        return cls(
+            jnp.asarray(records.y),
+            jnp.asarray(basis),
+            jnp.asarray(triangle),
+            jnp.asarray(records.index),
+            None if members is None else jnp.asarray(members),
+            records.n_samples,
+        )
 
     @property
     def freedom(self) -> int:

@@ -51,7 +51,7 @@ def pcg(matrix: Map, rhs: jax.Array, start: jax.Array, precondition: Map, *, rto
 
 
 def log_quadratic(matrix: Map, start: jax.Array, steps: int) -> jax.Array:
-    """z' log(A) z of each column of the start, (k,), by Gauss quadrature of `steps` products (Ubaru, Chen & Saad 2017).
+    """z' log(A) z of each column of the start, (k,), by Gauss quadrature of `steps` products (Ubaru et al. 2017).
 
     Vectors are not orthogonalised again: copies of Ritz values share the weight of the one.
     """

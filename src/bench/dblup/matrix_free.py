@@ -163,9 +163,9 @@ class MatrixFreeSystem(System):
     def _solve(self, rhs: jax.Array, mask: jax.Array | None, columns: int) -> jax.Array:
         """V⁻¹ of the first `columns` of each training set's right-hand sides, with derivatives; leaves self.state.
 
-        rhs: (r, K, c), 0 outside mask (r, K), where V is λI. All columns are solved for together and without
-        derivatives first. From the space that they span every later solve starts: that for `columns` is then done, and
-        so is the backward one of REML, whose right-hand sides are in that space.
+        rhs: (r, K, c), 0 outside mask (r, K), where V is λI. All columns are solved for together first, without
+        derivatives. From the space that they span every later solve starts: that for `columns` is then done, and so
+        is the backward one of REML, whose right-hand sides are in that space.
         """
         shape = rhs.shape
 
@@ -185,11 +185,14 @@ class MatrixFreeSystem(System):
         self.state = State(known, found.products, found.converged)
         inverse = jnp.linalg.pinv(jnp.einsum("rka,rkb->kab", known, rhs), hermitian=True, rtol=1e-10)
 
+        # The start is the best in the energy norm; its residual may be a little larger than what it is made of.
+        loose = options | {"rtol": 2 * options["rtol"]}
+
         def solve(matrix: Map, b: jax.Array) -> jax.Array:
             b = b.reshape(len(b), shape[1], -1)
             along = jnp.einsum("kab,kbc->kac", inverse, jnp.einsum("rka,rkc->kac", known, b))
             start = jnp.einsum("rka,kac->rkc", known, along)
-            return pcg(matrix, b.reshape(len(b), -1), start.reshape(len(b), -1), **options).value
+            return pcg(matrix, b.reshape(len(b), -1), start.reshape(len(b), -1), **loose).value
 
         out = jax.lax.custom_linear_solve(
             partial(variance, self.lam, self.weights),
@@ -207,14 +210,14 @@ class MatrixFreeSystem(System):
         columns = rhs.shape[1] if self.backend.exact else self.effects_and_y.shape[1]
         return self._solve(rhs[:, None], None, columns)[:, 0]
 
-    @property
-    def solved(self) -> jax.Array:
+    def solve_records(self) -> jax.Array:
         return self._records[:, : self.effects_and_y.shape[1]]
 
     @cached_property
     def _solved_probes(self) -> jax.Array:
         """V⁻¹Z, (r, s), without derivatives."""
-        assert self._records is not None and self.state is not None
+        assert self._records is not None
+        assert self.state is not None
         return jax.lax.stop_gradient(self.state.solution[:, 0, self.effects_and_y.shape[1] :])
 
     @cached_property

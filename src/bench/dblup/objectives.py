@@ -39,10 +39,13 @@ class System(abc.ABC):
     data: Data
     state: Any = None
 
-    @property
     @abc.abstractmethod
+    def solve_records(self) -> jax.Array:
+        """V⁻¹[X y], (r, p + 1), with derivatives."""
+
+    @cached_property
     def solved(self) -> jax.Array:
-        """V⁻¹[X y], (r, p + 1)."""
+        return self.solve_records()
 
     @property
     def ViX(self) -> jax.Array:

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from bench.dblup.data import Data
 from bench.dblup.objectives import TRACES, Ask
@@ -29,9 +30,10 @@ def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -
     """Broyden (1965), his first method, in its inverse form. Stops at `tolerance` standard errors from the root."""
     if evaluation.first.size > MOST:
         raise BenchError(
-            f"root: {evaluation.first.size} parameters, of which it takes {MOST} at the most; take an optimiser of optax"
+            f"root: {evaluation.first.size} parameters, it takes {MOST} at the most; take an optimiser of optax"
         )
     flat, (_, gradient) = evaluation.first, evaluation(evaluation.first)
+    low, high = evaluation.bounds
     inverse = np.linalg.pinv(_curvature(evaluation, flat), rcond=1e-9, hermitian=True)
     information, freedom = inverse.copy(), evaluation.data.freedom
     for _ in range(steps):
@@ -41,16 +43,16 @@ def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -
             return "converged"
         move = -inverse @ gradient
         move *= min(1.0, LONGEST / np.abs(move).max())
-        for _ in range(HALVINGS):
-            there = flat + move
-            there[0] = np.clip(there[0], *evaluation.bounds)
+        there, after = flat, gradient
+        for half in range(HALVINGS):
+            there = flat + move / 2**half
+            there[0] = min(max(there[0], low), high)
             after = evaluation(there)[1]
-            if after @ information @ after <= 2 * away or not (there - flat).any():
+            if after @ information @ after <= 2 * away:
                 break
-            move /= 2
         moved, turned = there - flat, after - gradient
         if not moved.any():
-            return "converged"  # at a bound
+            return "converged"  # at a bound of λ
         mapped = inverse @ turned
         inverse += np.outer(moved - mapped, moved @ inverse) / (moved @ mapped)
         flat, gradient = there, after
@@ -72,7 +74,7 @@ def _information(learned: Any, rest: Any, data: Data, start: Any) -> tuple[jax.A
 
     f_i = V_i Py: H_ij = [f_i'Pf_j − (f_i'Py)(f_j'Py)/y'Py]/y'Py (Gilmour, Thompson & Cullis 1995, per σu²).
     """
-    flat, unravel = jax.flatten_util.ravel_pytree(learned)
+    flat, unravel = ravel_pytree(learned)
     model = eqx.combine(learned, rest)
     system = model.system(data, start, Ask(traces=model.objective in TRACES, value=False))
     Py, quadratic = system.Py, system.quadratic
