@@ -14,6 +14,7 @@ LOOKS = {
     "gcv": Look("#009E73", "D"),
     "heldout": Look("#E69F00", "v"),
     "train": Look("#D55E00", "^"),
+    "linear": Look("#56B4E9", "D"),
     "network": Look("#0072B2", "s"),
     "truth": Look("#CC79A7", "P"),
 }
@@ -23,6 +24,7 @@ NAMES = {
     "gcv": "GCV",
     "heldout": "held-out folds",
     "train": "train MSE",
+    "linear": "linear function",
     "network": "network",
     "truth": "true weights",
 }

@@ -12,7 +12,19 @@ EXPERIMENT = "dblup"
 PLACE = ["dataset", "n", "m", "trait"]
 BASE = "reml"  # what the others are compared with
 OBJECTIVES = ["reml", "loo", "gcv", "heldout", "train"]
-METHODS = ["reml", "loo", "train", "reml+w", "loo+w", "train+w", "reml+w+ridge", "loo+w+ridge", "network", "truth"]
+METHODS = [
+    "reml",
+    "loo",
+    "train",
+    "reml+w",
+    "loo+w",
+    "train+w",
+    "reml+w+ridge",
+    "loo+w+ridge",
+    "linear",
+    "network",
+    "truth",
+]
 
 
 def rows_of(frame: pd.DataFrame, *studies: str) -> pd.DataFrame:
