@@ -13,11 +13,11 @@ from bench.tables import dblup_annotations as table
 
 TITLE = "Weights learned from SNP annotations"
 CAPTION = (
-    "Left: the weight that the network learned for each SNP against the one that the trait was simulated with, both "
-    "of mean 1, of the first replicate; dotted: equal. Middle: the objective on four fifths of the training records "
-    "and the MSE of the last fifth, as shares of their first values; where the latter is least the training stops. "
-    "Right: accuracy of the held-out individuals in each replicate (light), and the median with its 95 % bootstrap "
-    "interval. A row per data set."
+    "Left: the weight that the network learned for each SNP against the one that the trait was simulated with, both"
+    " of mean 1, of the first replicate; dotted: equal. Middle: the objective on four fifths of the training "
+    "records and the MSE of the last fifth, as shares of their first values; where the latter is least the training"
+    " stops. Right: accuracy of the held-out individuals in each replicate (light), and the median with its 95 % "
+    "bootstrap interval. A row per data set."
 )
 
 

@@ -15,10 +15,10 @@ from bench.tables import dblup_learned as table
 TITLE = "λ under each objective"
 CAPTION = (
     "Left: λ learned under each objective but the training MSE, over that of REML; a line per data set and trait. "
-    "Middle: the 5-fold MSE at that λ over that at REML's. Right: the path of the optimiser that minimises the MSE of "
-    "the training records, from the λ at its start towards 0, a curve per data set and trait: the training MSE (solid) "
-    "falls all the way, the MSE of held-out folds (dashed) rises; both over the variance of the records. Axes of λ are "
-    "logarithmic."
+    "Middle: the 5-fold MSE at that λ over that at REML's. Right: the path of the optimiser that minimises the MSE "
+    "of the training records, from the λ at its start towards 0, a curve per data set and trait: the training MSE "
+    "(solid) falls all the way, the MSE of held-out folds (dashed) rises; both over the variance of the records. "
+    "Axes of λ are logarithmic."
 )
 MOST = 16
 

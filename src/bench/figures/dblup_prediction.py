@@ -13,10 +13,10 @@ from bench.tables import dblup_prediction as table
 
 TITLE = "Gain of learned weights in prediction"
 CAPTION = (
-    "Median of the paired differences from REML with equal weights, with 95 % bootstrap intervals: of the predictive "
-    "ability in each left-out fold (recorded traits), and of the accuracy in the held-out fifth of each replicate "
-    "(simulated traits). Everything is learned without the individuals that are predicted. A panel per data set and "
-    "trait, with REML's own value in its title; right of the line, learning gains."
+    "Median of the paired differences from REML with equal weights, with 95 % bootstrap intervals: of the "
+    "predictive ability in each left-out fold (recorded traits), and of the accuracy in the held-out fifth of each "
+    "replicate (simulated traits). Everything is learned without the individuals that are predicted. A panel per "
+    "data set and trait, with REML's own value in its title; right of the line, learning gains."
 )
 COLUMNS = 4
 MOST = 12

@@ -8,10 +8,10 @@ from bench.tables import _dblup as shared
 
 TITLE = "D-BLUP: weights from SNP annotations"
 CAPTION = (
-    "Simulated traits whose SNP effects have variances that the annotations give by a function that is not linear. A "
-    "small network (linear: a linear function) maps annotations to weights and is trained through the BLUP solve on "
-    "the training records alone; reml gives all SNPs the same weight, truth uses the function that the trait was "
-    "simulated with. Accuracy: correlation of the EBVs with the true breeding values of the held-out fifth, the "
+    "Simulated traits whose SNP effects have variances that the annotations give by a function that is not linear. "
+    "A small network (linear: a linear function) maps annotations to weights and is trained through the BLUP solve "
+    "on the training records alone; reml gives all SNPs the same weight, truth uses the function that the trait was"
+    " simulated with. Accuracy: correlation of the EBVs with the true breeding values of the held-out fifth, the "
     "median over replicates; gain: the median of the paired differences from reml; 95 % bootstrap intervals. "
     "Correlation of weights: of the logarithms of learned and true weights over the SNPs."
 )

@@ -11,9 +11,9 @@ CAPTION = (
     "λ learned by gradients through the BLUP solve under each objective, all SNPs weighted alike: restricted "
     "likelihood, exact leave-one-out MSE, generalised cross-validation, MSE of held-out folds, and MSE of the "
     "training records themselves, whose minimum is λ = 0. From eigen-REML: the relative distance of λ from the "
-    "suite's REML by an eigendecomposition. EBV error: the largest difference of the EBVs from the suite's Cholesky "
-    "solution at that λ, relative to the largest EBV. LOO MSE and 5-fold MSE are those at the learned λ, divided by "
-    "the variance of the records."
+    "suite's REML by an eigendecomposition. EBV error: the largest difference of the EBVs from the suite's Cholesky"
+    " solution at that λ, relative to the largest EBV. LOO MSE and 5-fold MSE are those at the learned λ, divided "
+    "by the variance of the records."
 )
 METRICS = {
     "lambda": "variance_ratio",

@@ -10,11 +10,12 @@ TITLE = "D-BLUP: prediction with and without learned weights"
 CAPTION = (
     "Everything (allele frequencies, λ, weights) is learned without the individuals that are predicted. Recorded "
     "traits: correlation of EBVs and records, less their fixed effects (the mean, and sex where it is known), in "
-    "each left-out fold; simulated traits: correlation of the EBVs with the true breeding values of the held-out fifth of "
-    "each replicate. The median over folds or replicates, and that of the paired differences from the unweighted "
-    "REML, with 95 % bootstrap intervals; better is the share of them in which the method is above REML. +w: weights "
-    "of blocks of neighbouring SNPs; +ridge: with a prior on their logarithms. Folds of one data set share most of "
-    "their training records: their intervals say how alike the folds are, not what another data set would give."
+    "each left-out fold; simulated traits: correlation of the EBVs with the true breeding values of the held-out "
+    "fifth of each replicate. The median over folds or replicates, and that of the paired differences from the "
+    "unweighted REML, with 95 % bootstrap intervals; better is the share of them in which the method is above REML."
+    " +w: weights of blocks of neighbouring SNPs; +ridge: with a prior on their logarithms. Folds of one data set "
+    "share most of their training records: their intervals say how alike the folds are, not what another data set "
+    "would give."
 )
 MEASURES = {"folds": ("predictive_ability_fold", "predictive ability"), "simulated": ("accuracy", "accuracy")}
 

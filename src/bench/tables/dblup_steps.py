@@ -13,9 +13,9 @@ CAPTION = (
     "repeats with its 95 % bootstrap interval, and the CPU time of all threads. dense: G from the genotypes, its "
     "Cholesky factor, and backwards through both. dense_fixed: λ alone, G made beforehand: the least that a dense "
     "step can cost. matrix_free: conjugate gradients through the packed genotypes; ritz: preconditioned with 100 "
-    "pairs of a block Lanczos run that is part of the set-up. Memory: the largest resident set during the steps less "
-    "that before the genotypes were loaded. Passes: over the genotypes, Z or Z′ with all right-hand sides at once; "
-    "of the kernel: the time that they take in the kernel alone, as a share of the step."
+    "pairs of a block Lanczos run that is part of the set-up. Memory: the largest resident set during the steps "
+    "less that before the genotypes were loaded. Passes: over the genotypes, Z or Z′ with all right-hand sides at "
+    "once; of the kernel: the time that they take in the kernel alone, as a share of the step."
 )
 GROUP = ["dataset", "n", "m", "threads", "method", "preconditioner"]
 METRICS = ["step_rss", "peak_rss", "bytes_needed", "passes", "iterations", "setup_time", "pass_time", "step_cpu"]
