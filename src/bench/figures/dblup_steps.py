@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,17 +33,22 @@ def draw(frame: pd.DataFrame) -> Figure:
     found = table.timed(frame)
     if found.empty:
         return style.nothing(frame, "dblup", "no gradient step was timed")
-    ways = list(found.groupby(["method", "preconditioner"]).groups)
-    looks = dict(LOOKS) | dict(zip([w for w in ways if w not in LOOKS], OTHERS, strict=False))
-    places = list(found.groupby(["dataset", "m", "threads"]))
+    ways = found[["method", "preconditioner"]].drop_duplicates().sort_values(["method", "preconditioner"])
+    named = [(str(method), str(name)) for method, name in ways.to_numpy()]
+    looks = dict(LOOKS) | dict(zip([way for way in named if way not in LOOKS], OTHERS, strict=False))
+    places = found[["dataset", "m", "threads"]].drop_duplicates().to_dict("records")
     with style.paper():
         figure, axes = style.panels(len(places), 2, row_height=2.4)
-        for line, ((dataset, m, threads), of) in zip(axes, places, strict=True):
-            style.name_panel(line[0], f"{dataset} (m = {m:,}), {style.threads(threads)}")
-            for way, mine in of.sort_values("n").groupby(["method", "preconditioner"]):
-                _curves(line, mine, looks[way])
-            _finish(line, of, m)
-        handles = [Line2D([], [], color=looks[w].colour, marker=looks[w].marker, label=_name(*w)) for w in ways]
+        for line, place in zip(axes, places, strict=True):
+            of = found[(found[list(place)] == list(place.values())).all(axis=1)].sort_values("n")
+            style.name_panel(
+                line[0], f"{place['dataset']} (m = {place['m']:,}), {style.threads(int(place['threads']))}"
+            )
+            for method, name in named:
+                mine = of[(of["method"] == method) & (of["preconditioner"] == name)]
+                _curves(line, mine, looks[method, name], hollow=method == "dense_fixed")
+            _finish(line, of, int(place["m"]))
+        handles = [Line2D([], [], color=looks[w].colour, marker=looks[w].marker, label=_name(*w)) for w in named]
         handles += [Line2D([], [], color=style.GREY, ls=":", label="8n² bytes"),
                     Line2D([], [], color=style.GREY, ls="--", label="packed genotypes")]  # fmt: skip
         style.legend(figure, handles)
@@ -54,20 +60,21 @@ def _name(method: str, preconditioner: str) -> str:
     return said if preconditioner == "none" else f"{said}, {preconditioner}"
 
 
-def _curves(line: list[Axes], mine: pd.DataFrame, look: Look) -> None:
-    n = mine["n"].astype(float)
-    face = "white" if (mine["method"] == "dense_fixed").all() else look.colour
+def _curves(line: list[Axes], mine: pd.DataFrame, look: Look, *, hollow: bool) -> None:
+    n = mine["n"].to_numpy(float)
     for at, values in zip(line, (mine["step_cpu"], mine["step_rss"] / 1e6), strict=True):
-        at.plot(n, values, color=look.colour, marker=look.marker, mfc=face)
+        at.plot(n, values, color=look.colour, marker=look.marker, mfc="white" if hollow else look.colour)
 
 
 def _finish(line: list[Axes], of: pd.DataFrame, m: int) -> None:
-    n = pd.Series(sorted(of["n"].unique()), dtype=float)
-    line[1].plot(n, 8 * n**2 / 1e6, color=style.GREY, ls=":", lw=1, zorder=1)
-    line[1].plot(n, n * m / 4e6, color=style.GREY, ls="--", lw=1, zorder=1)
+    n = np.unique(of["n"].to_numpy(float))
+    square, packed = 8 * n**2 / 1e6, n * m / 4e6
+    line[1].plot(n, square, color=style.GREY, ls=":", lw=1, zorder=1)
+    line[1].plot(n, packed, color=style.GREY, ls="--", lw=1, zorder=1)
+    memory = np.concatenate([of["step_rss"].to_numpy(float) / 1e6, square, packed])
     for at, values, label in (
-        (line[0], of["step_cpu"], "CPU time of a step (s)"),
-        (line[1], pd.concat([of["step_rss"], 8 * n**2, n * m / 4]) / 1e6, "memory of a step (MB)"),
+        (line[0], of["step_cpu"].to_numpy(float), "CPU time of a step (s)"),
+        (line[1], memory, "memory of a step (MB)"),
     ):
         style.log_axis(at, "y", values)
         style.log_axis(at, "x", n, pad=1.2)

@@ -35,7 +35,8 @@ def rows_of(frame: pd.DataFrame, *studies: str) -> pd.DataFrame:
 
 def in_order(names: pd.Series, order: list[str]) -> pd.Series:
     """Sort keys of names: those in `order` first, in its order."""
-    return names.map(lambda name: f"{order.index(name):02d}" if name in order else str(name))
+    places = {name: f"{place:02d}" for place, name in enumerate(order)}
+    return names.map(lambda name: places.get(str(name), str(name)))
 
 
 def paired(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
