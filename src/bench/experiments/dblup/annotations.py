@@ -21,7 +21,7 @@ from bench.plan import Case
 from bench.record import Document
 
 STREAM = 3
-LEARNING_RATE = 0.02
+OPTIMISER = optax.adam(0.02)
 EVERY = 3  # steps between two looks at what is held out of the training
 DEPTH = {"linear": 0, "network": 2}  # hidden layers
 
@@ -98,21 +98,21 @@ def train(model: GBLUP, data: Data, steps: int, observe: Callable[[int, float, G
     """
     which = eqx.tree_at(lambda m: m.link, jax.tree.map(lambda _: False, model), model.link.learned())
     learned, rest = eqx.partition(model, which)
-    optimiser = optax.adam(LEARNING_RATE)
-    state = optimiser.init(learned)
-
-    @eqx.filter_jit
-    def step(learned: Any, state: Any, rest: Any, data: Data) -> tuple[Any, Any, jax.Array]:
-        value, gradient = eqx.filter_value_and_grad(lambda part: eqx.combine(part, rest).loss(data)[0])(learned)
-        updates, state = optimiser.update(gradient, state, learned)
-        return eqx.apply_updates(learned, updates), state, value
-
+    state = OPTIMISER.init(learned)
     for number in range(steps):
         before = learned
-        learned, state, value = step(learned, state, rest, data)
+        learned, state, value = _step(learned, state, rest, data)
         if observe:
             observe(number, float(value), eqx.combine(before, rest))
     return eqx.combine(learned, rest)
+
+
+@eqx.filter_jit
+def _step(learned: Any, state: Any, rest: Any, data: Data) -> tuple[Any, Any, jax.Array]:
+    """Compiled once for a shape: parameters and the optimiser's state after a step, and the loss before it."""
+    value, gradient = eqx.filter_value_and_grad(lambda part: eqx.combine(part, rest).loss(data)[0])(learned)
+    updates, state = OPTIMISER.update(gradient, state, learned)
+    return eqx.apply_updates(learned, updates), state, value
 
 
 def _equal(genomic: Genomic, records: Data) -> GBLUP:
