@@ -28,13 +28,15 @@ def draw(frame: pd.DataFrame) -> Figure:
         return style.nothing(frame, "dblup", "no network was trained")
     datasets = found["dataset"].unique()
     with style.paper():
-        figure, axes = style.panels(len(datasets), 3, row_height=2.2, extra=0.1)
+        figure, axes = style.panels(len(datasets), 3, row_height=2.2, extra=0.4)
         for line, dataset in zip(axes, datasets, strict=True):
             here = study[study["dataset"] == dataset]
             _weights(line[0], here[here["metric"] == "log_weight"])
             _training(line[1], here[here["phase"] == "training"])
             _accuracy(line[2], here[here["metric"] == "accuracy"], found[found["dataset"] == dataset])
             style.name_panel(line[0], str(dataset))
+        if drawn := axes[0, 1].get_legend_handles_labels()[0]:
+            style.legend(figure, drawn)
     return figure
 
 
@@ -53,14 +55,15 @@ def _weights(at: Axes, logs: pd.DataFrame) -> None:
 
 def _training(at: Axes, path: pd.DataFrame) -> None:
     at.set(xlabel="step", ylabel="change from the first step")
-    for metric, dashes, label in (("objective", "-", "objective, training"), ("heldout_mse", "--", "MSE, held out")):
+    for metric, dashes, label in (
+        ("objective", "-", "objective on the training records"),
+        ("heldout_mse", "--", "MSE of the records held out of it"),
+    ):
         of = path[path["metric"] == metric].groupby("step")["value"].median().sort_index()
         if len(of):
             scale = abs(of.iloc[0]) or 1.0
             at.plot(of.index.astype(float), (of - of.iloc[0]) / scale, ls=dashes, label=label,
                     color=_dblup.look("network").colour)  # fmt: skip
-    if at.lines:
-        at.legend(loc="best")
 
 
 def _accuracy(at: Axes, each: pd.DataFrame, summary: pd.DataFrame) -> None:

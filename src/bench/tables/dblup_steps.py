@@ -35,17 +35,7 @@ def timed(frame: pd.DataFrame) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per data set, n, threads and way."""
     found = timed(frame).sort_values(["dataset", "m", "threads", "method", "preconditioner", "n"], ignore_index=True)
-    columns = [
-        *GROUP,
-        "time_s",
-        "time_s_low",
-        "time_s_high",
-        "step_cpu",
-        "step_rss",
-        "bytes_needed",
-        "passes",
-        "iterations",
-    ]
+    columns = [*GROUP, "time_s", "time_s_low", "time_s_high", "step_cpu", "step_rss", "bytes_needed"]
     found["kernel_share"] = found["passes"] * found["pass_time"] / found["time_s"]
     drawn = found[[*columns, "passes", "iterations", "kernel_share", "setup_time", "repeats", "contaminated"]]
     return drawn.rename(columns={"setup_time": "setup_s", "step_cpu": "cpu_s"})
