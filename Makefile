@@ -89,8 +89,10 @@ $(VENV)/.test-installed: envs/test.txt $(VENV)/.run-installed
 	$(install) --require-hashes -r envs/test.txt
 	@touch $@
 
+# A worker per core, but no more than four: some tests take 2 GB. Then what needs the machine to itself.
 test: test-environment lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 lint: test-environment
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from bench.build import installed
 from bench.genotypes.dataset import import_plink
@@ -16,6 +17,28 @@ from small_plink import write_plink
 
 # A test that runs a case in this process must not bind it, and every test and program after it, to one core.
 os.environ.setdefault("OMP_PROC_BIND", "false")
+# The tests of these files look at one finished run of the workflow.
+OF_ONE_RUN = {f"tests/workflow/{name}.py" for name in ("test_exclusive", "test_report", "test_workflow")}
+
+
+class ByFile(LoadFileScheduling):
+    """The tests of a file, or of OF_ONE_RUN, go to the same worker: what they share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "one run" if file in OF_ONE_RUN else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    config.option.loadscopereorder = False  # by the number of tests, of which the longest files have few
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with the workflow, whose files take longest, so that none is left with one of them at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.parent.name != "workflow")
 
 
 @pytest.fixture

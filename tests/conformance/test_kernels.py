@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bench import kernels
-from bench.build import build
+from bench.build import installed
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
@@ -55,14 +55,15 @@ Open = Callable[..., GenotypeOperator]
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path | None]:
-    """(kernel, target) → its shared library, compiled once a session; None for a kernel that has none."""
+def library() -> Callable[[str, str], Path | None]:
+    """(kernel, target) → its shared library, compiled unless these sources were before; None for a kernel that has
+    none."""
 
     @cache
     def compiled(name: str, target: str) -> Path | None:
         if kernels.load(name).native is None:
             return None
-        made = build(name, target, tmp_path_factory.mktemp(f"{name}-{target}"))
+        made = installed(name, target)
         assert made.status == "ok", made.reason
         return made.library
 
@@ -93,10 +94,15 @@ def declined(name: str, n: int, m: int = 1, dtype: str = "f8", threads: int = 1)
 
 
 def unpack_by_hand(packed: PackedGenotypes) -> np.ndarray:
-    """(n, m) int64 dosages, a missing call 0, bit by bit in plain Python."""
-    n, m = packed.shape
-    rows = [bytes(row) for row in packed.codes]
-    return np.array([[DOSAGE_OF_CODE[rows[j][i // 4] >> 2 * (i % 4) & 3] for j in range(m)] for i in range(n)])
+    """(n, m) int64 dosages, a missing call 0, bit by bit in plain Python; not to be changed."""
+    return _unpacked(tuple(bytes(row) for row in packed.codes), *packed.shape)
+
+
+@cache  # every kernel is asked for the same matrices
+def _unpacked(rows: tuple[bytes, ...], n: int, m: int) -> np.ndarray:
+    Z = np.array([[DOSAGE_OF_CODE[rows[j][i // 4] >> 2 * (i % 4) & 3] for j in range(m)] for i in range(n)])
+    Z.flags.writeable = False
+    return Z
 
 
 def random_packed(n: int, m: int, seed: int = 0) -> PackedGenotypes:

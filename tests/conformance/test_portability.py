@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -103,31 +105,33 @@ def test_clang_builds_every_target_and_its_products_are_exact(name, tmp_path):
             np.testing.assert_array_equal(operator.rmatmul(U), Z.T @ U)
 
 
-def compiled(name: str, target: str, folder: Path, *options: str, compiler: str = "g++") -> Path:
-    """A kernel's target with the harness that compares its products with plain loops, as a program."""
-    native = kernels.load(name).native
-    assert native is not None
-    program = folder / f"{name}-{target}"
-    always = [option for option in ALWAYS if option not in ("-shared", "-fPIC")]
-    sources = [str(kernels.HERE / name / native.source), str(HARNESS)]
-    command = [
-        compiler,
-        *always,
-        *native.targets[target],
-        *options,
-        f"-I{kernels.HERE}",
-        *sources,
-        "-o",
-        str(program),
-    ]
-    subprocess.run(command, check=True)
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """(kernel, target, options) → a program that compares the target's products with plain loops."""
+
+    @cache
+    def harness(compiler: str) -> Path:
+        made = tmp_path_factory.mktemp("harness") / "harness.o"
+        subprocess.run([compiler, "-std=c++17", "-Wall", "-O2", "-c", str(HARNESS), "-o", str(made)], check=True)
+        return made
+
+    def program(name: str, target: str, *options: str, compiler: str = "g++") -> Path:
+        native = kernels.load(name).native
+        assert native is not None
+        made = tmp_path_factory.mktemp("program") / f"{name}-{target}"
+        always = [option for option in ALWAYS if option not in ("-shared", "-fPIC")]
+        sources = [str(kernels.HERE / name / native.source), str(harness(compiler))]
+        flags = [*always, *native.targets[target], *options, f"-I{kernels.HERE}"]
+        subprocess.run([compiler, *flags, *sources, "-o", str(made)], check=True)
+        return made
+
     return program
 
 
 def assert_exact(*command: str | Path) -> None:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip().endswith("42 products are exact")
+    assert done.stdout.strip().endswith("40 products are exact")
 
 
 RUNS_HERE = [
@@ -140,18 +144,18 @@ RUNS_HERE = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "target"), RUNS_HERE)
-def test_address_and_undefined_behaviour_sanitizers_find_nothing(name, target, tmp_path):
-    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    assert_exact(compiled(name, target, tmp_path, *flags))
+def test_address_and_undefined_behaviour_sanitizers_find_nothing(name, target, compiled):
+    flags = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    assert_exact(compiled(name, target, *flags))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not on this machine")
 @pytest.mark.parametrize("name", NATIVE)
-def test_memcheck_finds_nothing_in_the_avx2_build(name, tmp_path):
+def test_memcheck_finds_nothing_in_the_avx2_build(name, compiled):
     if reason := kernels.load(name).lacks("avx2", this_machine()):
         pytest.skip(reason)
-    program = compiled(name, "avx2", tmp_path, "-g")
+    program = compiled(name, "avx2", "-g")
     # Memory that OpenMP keeps for its threads is no leak of ours: only errors count.
     assert_exact("valgrind", "--quiet", "--error-exitcode=9", "--leak-check=no", program)
 
@@ -160,5 +164,5 @@ def test_memcheck_finds_nothing_in_the_avx2_build(name, tmp_path):
 @pytest.mark.skipif(shutil.which(CROSS) is None, reason=f"{CROSS} is not on this machine")
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not on this machine")
 @pytest.mark.parametrize("name", ["lut5", "auto"])
-def test_the_portable_build_is_exact_on_arm64(name, tmp_path):
-    assert_exact("qemu-aarch64", compiled(name, "portable", tmp_path, "-static", compiler=CROSS))
+def test_the_portable_build_is_exact_on_arm64(name, compiled):
+    assert_exact("qemu-aarch64", compiled(name, "portable", "-static", compiler=CROSS))

@@ -236,6 +236,7 @@ def test_a_head_that_is_as_wrong_as_its_base_is_wrong(head, counted, data, tmp_p
 # ---- whole comparisons
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_kernel_that_head_lacks_is_inconclusive_one_that_it_breaks_is_wrong_and_the_others_are_compared(changed):
     shutil.rmtree(changed / KERNELS / "slices")
@@ -264,6 +265,7 @@ def test_revisions_that_take_time_in_different_ways_are_not_timed(changed):
 
 
 @needs_avx2
+@pytest.mark.alone
 @pytest.mark.slow
 def test_half_as_much_again_in_the_inner_loop_is_caught_by_paired_times(changed):
     inject(changed, HALF_AGAIN["decompress"])
@@ -276,6 +278,7 @@ def test_half_as_much_again_in_the_inner_loop_is_caught_by_paired_times(changed)
     assert worst.pairs == 30
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_identical_commits_are_not_slower_by_any_gate(tree):
     made = run(tree, "HEAD~1", "HEAD")

@@ -82,7 +82,7 @@ def test_tables_do_not_import_figures(name):
     assert not below(IMPORTS[name], "bench.figures")
 
 
-@pytest.mark.parametrize("name", modules("bench.solvers", "bench.models", "bench.relationships"))
+@pytest.mark.parametrize("name", modules("bench.solvers", "bench.models", "bench.relationships", "bench.bridges"))
 def test_solvers_and_models_see_operators_and_no_kernels(name):
     assert not below(reached(name), "bench.kernels", "bench.experiments", "bench.measure", "bench.build")
 

@@ -24,6 +24,12 @@ def frame(tmp_path_factory):
     return measurements(tmp_path_factory.mktemp("documents"))
 
 
+@pytest.fixture(scope="module")
+def roofline(frame) -> Figure:
+    """Not to be changed."""
+    return figures.load("roofline").draw(frame)
+
+
 def texts(figure: Figure) -> list[str]:
     return [t.get_text() for t in figure.findobj(Text) if t.get_text()]
 
@@ -80,8 +86,8 @@ def test_an_empty_figure_gives_the_reasons_of_what_was_refused(tmp_path):
     assert "1 × wrong: matmul with k = 10" in said
 
 
-def test_roofline_draws_rates_over_the_intensity_of_what_a_kernel_stores(frame):
-    figure = figures.load("roofline").draw(frame)
+def test_roofline_draws_rates_over_the_intensity_of_what_a_kernel_stores(roofline):
+    figure = roofline
     first = figure.axes[0]  # cattle, float64, 1 thread
     forward, backward = curves(first, "decompress")
     assert forward[:, 0].tolist() == [4.0, 40.0, 128.0]
@@ -92,18 +98,17 @@ def test_roofline_draws_rates_over_the_intensity_of_what_a_kernel_stores(frame):
     assert curves(single, "dense_blas")[0][:, 0].tolist() == [1 / 4, 10 / 4, 32 / 4]
 
 
-def test_roof_is_the_lesser_of_bandwidth_and_peak(frame):
-    roof = next(line for line in figures.load("roofline").draw(frame).axes[0].lines if line.get_color() == style.GREY)
+def test_roof_is_the_lesser_of_bandwidth_and_peak(roofline):
+    roof = next(line for line in roofline.axes[0].lines if line.get_color() == style.GREY)
     x, y = roof.get_data()
     assert np.asarray(y) == pytest.approx(np.minimum(60.0, 40.0 * np.asarray(x)))
 
 
-def test_roofline_has_the_ceilings_of_what_its_kernels_use(frame, tmp_path):
-    figure = figures.load("roofline").draw(frame)
-    first = figure.axes[0]  # cattle, float64, 1 thread: five_codes in AVX2, 1.5e9 lookups of 8 columns a second
+def test_roofline_has_the_ceilings_of_what_its_kernels_use(roofline, tmp_path):
+    first = roofline.axes[0]  # cattle, float64, 1 thread: five_codes in AVX2, 1.5e9 lookups of 8 columns a second
     level = {line.get_ydata()[0] for line in first.lines if len(set(line.get_ydata())) == 1}
     assert sorted(level) == pytest.approx([15.0, 30.0, 60.0])  # lookups, and the FMA peak of AVX2 and scalar
-    said = [t.get_text() for t in figure.legends[0].get_texts()]
+    said = [t.get_text() for t in roofline.legends[0].get_texts()]
     assert "table lookups" in said
     assert "bandwidth of a cache" in said
     assert "8-bit products" not in said

@@ -127,7 +127,7 @@ class Checkout:
     def run(self, *arguments: str, **more: Any) -> tuple[int, str]:
         """Run Snakemake to its end: exit status and output."""
         process = self.start(*arguments, **more)
-        return process.wait(timeout=300), self.output()
+        return process.wait(timeout=900), self.output()
 
     def succeed(self, *arguments: str, **more: Any) -> str:
         status, output = self.run(*arguments, **more)

@@ -15,6 +15,7 @@ CLOSED = "http://127.0.0.1:9"  # the discard port: nothing answers
 OFFLINE = {"https_proxy": CLOSED, "HTTPS_PROXY": CLOSED, "BENCH_DATA": None}
 DATA = os.environ.get("BENCH_DATA", "absent")
 HAS_WHEAT = Path(DATA, "wheat/wheat.RData").is_file()
+REPORTED = ("missing", "failing")  # the phases of which a report is made: each takes six seconds
 
 
 @dataclass
@@ -46,7 +47,8 @@ def phases(checkout: Checkout) -> dict[str, Phase]:
         file = checkout.configure(config, compiler="own-compiler", experiments=experiments)
         status, output = checkout.run("--configfile", file, env=env)
         found[name] = Phase(status, output, checkout.table(config) if status == 0 else pd.DataFrame())
-        checkout.succeed("--configfile", file, "--report", f"{name}.html", env=env)
+        if name in REPORTED:
+            checkout.succeed("--configfile", file, "--report", f"{name}.html", env=env)
 
     run("missing", "repaired", offline)
     left = sorted(checkout.results("repaired").rglob("*.json"))
@@ -93,7 +95,7 @@ def test_without_a_network_the_rows_of_a_public_data_set_are_refused(phases, nam
 
 
 def test_a_report_is_made_whatever_was_refused(phases, checkout):
-    for name in phases:
+    for name in REPORTED:
         assert "</html>" in (checkout.folder / f"{name}.html").read_text()[-1000:]
 
 

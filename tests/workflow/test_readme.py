@@ -186,7 +186,9 @@ def test_make_help_names_every_command_of_a_user(make, tmp_path):
 def test_make_test_runs_linters_type_checks_and_tests(make):
     done, calls = make("make test")
     assert done.returncode == 0, done.stdout + done.stderr
-    for call in ("python -m pytest", "ruff check", "ruff format --check", "snakefmt --check", "basedpyright"):
+    parts = [call for call in calls if call.startswith("python -m pytest")]
+    assert [part.split(" -m ", 2)[2] for part in parts] == ["not alone", "alone"]
+    for call in ("ruff check", "ruff format --check", "snakefmt --check", "basedpyright"):
         assert any(made.startswith(call) for made in calls), call
     assert any(made.startswith("snakemake --lint") for made in calls)
 

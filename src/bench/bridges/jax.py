@@ -8,6 +8,7 @@ XLA's own buffers through the custom call of kernels/_jax/bridge.cc; an operator
 from __future__ import annotations
 
 import ctypes as ct
+import hashlib
 import weakref
 from collections.abc import Callable
 from functools import cache
@@ -27,11 +28,11 @@ from bench.shared_library import INT, POINTER, SIZE, load
 from bench.solvers import operator as solvers
 from bench.solvers.operator import Operator
 
-TARGET = "bench_genotype_product"  # by which XLA knows bridge_product
+TARGET = "bench_genotype_product"  # by which XLA knows jax_product, with the library's name
 SIGNATURES = {
-    "bridge_product": (POINTER, [POINTER]),
-    "bridge_open": (ct.c_int64, [POINTER, POINTER, POINTER, SIZE, SIZE, INT]),
-    "bridge_close": (None, [ct.c_int64]),
+    "jax_product": (POINTER, [POINTER]),
+    "jax_open": (ct.c_int64, [POINTER, POINTER, POINTER, SIZE, SIZE, INT]),
+    "jax_close": (None, [ct.c_int64]),
 }
 
 
@@ -49,17 +50,17 @@ class Native(Protocol):
 class Held:
     """An operator as the constant of compiled programs, which keep it alive; there is one `Held` of each operator.
 
-    number: that of bridge.cc; None for an operator in Python.
+    target, number: the custom call, and by what it knows the matrix; target is None for an operator in Python.
     """
 
     def __init__(self, operator: Operator, library: Path | None):
         self.operator, self.shape = operator, (int(operator.shape[0]), int(operator.shape[1]))
         self.dtype = np.dtype(getattr(operator, "dtype", "f8"))
-        self.number: int | None = None
+        self.target: str | None = None
         if library is not None and isinstance(operator, Native) and (addresses := operator.addresses()):
-            lib = _bridge(library)
-            self.number = number = lib.bridge_open(*addresses, *self.shape, self.dtype.itemsize)
-            operator.before_closing(lambda: lib.bridge_close(number))
+            lib, self.target = _bridge(library)
+            self.number = number = lib.jax_open(*addresses, *self.shape, self.dtype.itemsize)
+            operator.before_closing(lambda: lib.jax_close(number))
 
     def multiply(self, X: Any, transposed: bool) -> np.ndarray:
         """Outside of a compiled program, and for an operator in Python inside of one as well."""
@@ -77,10 +78,12 @@ class Held:
 
 
 @cache
-def _bridge(library: Path) -> ct.CDLL:
-    lib = load(library, "JAX bridge", SIGNATURES, prefix="bridge", build="bench build jax")
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(lib.bridge_product), platform="cpu")
-    return lib
+def _bridge(library: Path) -> tuple[ct.CDLL, str]:
+    """The loaded library, and the name of its custom call: XLA takes each name once in a process."""
+    lib = load(library, "JAX bridge", SIGNATURES, prefix="jax", build="bench build jax")
+    target = f"{TARGET}_{hashlib.sha256(bytes(library)).hexdigest()[:8]}"
+    jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(lib.jax_product), platform="cpu")
+    return lib, target
 
 
 _held: weakref.WeakValueDictionary[tuple[int, bool], Held] = weakref.WeakValueDictionary()
@@ -126,20 +129,20 @@ def _lower_callback(X: jax.Array, *, held: Held, transposed: bool) -> jax.Array:
 
 
 _called_back = mlir.lower_fun(_lower_callback, multiple_results=False)
-_foreign = jax.ffi.ffi_lowering(TARGET)
 
 
-def _lower_cpu(context: mlir.LoweringRuleContext, X: Any, *, held: Held, transposed: bool) -> Any:
-    if held.number is None:
+def _lower(context: mlir.LoweringRuleContext, X: Any, *, held: Held, transposed: bool) -> Any:
+    if held.target is None:
         return _called_back(context, X, held=held, transposed=transposed)
     context.module_context.add_keepalive(held)
-    return _foreign(context, X, matrix=np.int64(held.number), transposed=np.bool_(transposed))
+    call = jax.ffi.ffi_lowering(held.target)
+    return call(context, X, matrix=np.int64(held.number), transposed=np.bool_(transposed))
 
 
 ad.deflinear2(product_p, lambda ct, X, *, held, transposed: [_product(ct, held, not transposed)])
 batching.primitive_batchers[product_p] = _batched
-mlir.register_lowering(product_p, _called_back)  # a GPU kernel registers its own with platform="cuda"
-mlir.register_lowering(product_p, _lower_cpu, platform="cpu")
+# Another platform has no rule, which JAX says: all kernels are the CPU's. One of a GPU registers its own.
+mlir.register_lowering(product_p, _lower, platform="cpu")
 
 
 class Products(eqx.Module):

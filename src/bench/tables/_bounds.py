@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
+
 import numpy as np
 import pandas as pd
 
@@ -17,7 +20,8 @@ def bounds(frame: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     the resource whose it is ("" without any)."""
     measured = limits(frame)
     declared = work(frame)
-    found = [_allowed(cell, declared.get((cell["case"], cell["direction"], cell["k"]), {}), measured)
+    limit = cache(partial(_limit, measured))  # a few limits serve hundreds of cells
+    found = [_allowed(cell, declared.get((cell["case"], cell["direction"], cell["k"]), {}), limit)
              for cell in cells.to_dict("records")]  # fmt: skip
     drawn = pd.DataFrame(found, index=cells.index, columns=list(RESOURCES), dtype=float)
     drawn["bound"] = drawn[list(RESOURCES)].min(axis=1)
@@ -55,23 +59,29 @@ def work(frame: pd.DataFrame) -> dict[tuple[str, str, int], dict[str, float]]:
     return found
 
 
-def _allowed(cell: dict, work: dict[str, float], limits: pd.DataFrame) -> dict[str, float]:
-    """Resource → rate. A target that has no limits of its own is held against the best of all targets."""
-    here = limits[limits["threads"] == cell["threads"]]
-    own = here[here["target"] == cell["target"]]
-    own = here if own.empty else own
+def _allowed(cell: dict, work: dict[str, float], limit: Callable[..., float]) -> dict[str, float]:
+    """Resource → rate."""
     seconds: dict[str, float] = {}
     for what, amount in work.items():
-        if what == "fma":
-            at = own[(own["metric"] == "fma_peak") & (own["dtype"] == cell["dtype"])]
-        elif what == "int8":
-            at = own[own["metric"] == "int8_peak"]
-        elif what == "bytes":
-            at = here[(here["metric"] == "read_peak") & (here["size"] <= cell["bytes_read"])]
-            at = at[at["size"] == at["size"].max()]
-        else:
-            at = own[(own["metric"] == "lookup_peak") & (own["k"] == int(what.removeprefix("lookups")))]
         resource = {"bytes": "read"}.get(what, "lookup" if what.startswith("lookups") else what)
-        limit = at["value"].max() if len(at) else np.nan
-        seconds[resource] = seconds.get(resource, 0.0) + amount / limit
+        of = limit(what, cell["threads"], cell["target"], cell["dtype"], cell["bytes_read"])
+        seconds[resource] = seconds.get(resource, 0.0) + amount / of
     return {resource: cell["n"] * cell["m"] * cell["k"] / s for resource, s in seconds.items()}
+
+
+def _limit(limits: pd.DataFrame, what: str, threads: int, target: str, dtype: str, bytes_read: float) -> float:
+    """What a second allows of `what`, NaN where it was not measured. A target that has no limits of its own is held
+    against the best of all targets."""
+    here = limits[limits["threads"] == threads]
+    own = here[here["target"] == target]
+    own = here if own.empty else own
+    if what == "fma":
+        at = own[(own["metric"] == "fma_peak") & (own["dtype"] == dtype)]
+    elif what == "int8":
+        at = own[own["metric"] == "int8_peak"]
+    elif what == "bytes":
+        at = here[(here["metric"] == "read_peak") & (here["size"] <= bytes_read)]
+        at = at[at["size"] == at["size"].max()]
+    else:
+        at = own[(own["metric"] == "lookup_peak") & (own["k"] == int(what.removeprefix("lookups")))]
+    return at["value"].max() if len(at) else np.nan

@@ -53,7 +53,7 @@ ffi::Error multiply(int64_t id, bool transposed, ffi::AnyBuffer x, ffi::Result<f
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(bridge_product, multiply,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jax_product, multiply,
                               ffi::Ffi::Bind()
                                   .Attr<int64_t>("matrix")
                                   .Attr<bool>("transposed")
@@ -62,10 +62,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(bridge_product, multiply,
 
 extern "C" {
 
-int bridge_runs(void) { return isa_runs(); }
+int jax_runs(void) { return isa_runs(); }
 
-// The number by which bridge_product knows a (rows, columns) matrix of floats (real = 4) or doubles (real = 8).
-int64_t bridge_open(const void* z, Product matmul, Product rmatmul, size_t rows, size_t columns, int real) {
+// The number by which jax_product knows a (rows, columns) matrix of floats (real = 4) or doubles (real = 8).
+int64_t jax_open(const void* z, Product matmul, Product rmatmul, size_t rows, size_t columns, int real) {
     const auto type = real == 8 ? ffi::F64 : ffi::F32;
     const std::lock_guard lock(guard);
     matrices[++last].reset(new Matrix{z, matmul, rmatmul, int64_t(rows), int64_t(columns), type, {}});
@@ -73,7 +73,7 @@ int64_t bridge_open(const void* z, Product matmul, Product rmatmul, size_t rows,
 }
 
 // Returns when no product of the matrix runs; later ones are errors.
-void bridge_close(int64_t id) {
+void jax_close(int64_t id) {
     const auto matrix = find(id);
     if (!matrix) return;
     {
