@@ -30,7 +30,7 @@ from bench.relationships.genomic import Centred, Gram, vanraden1
 from bench.solvers.lanczos import BlockLanczos
 
 DENSE_MATRICES = 6  # of n × n float64 that XLA holds at once: G, its panels, the factor, and their derivatives
-VECTORS = 12  # of (n, k) and (m, k) float64 that conjugate gradients and the gradient hold, k right-hand sides
+VECTORS = 14  # of (n, k) and (m, k) float64 that conjugate gradients and the gradient hold, k right-hand sides
 OVERHEAD = 64 << 20
 RITZ, RITZ_PRODUCTS = 100, 15  # pairs, and products of the block Lanczos run that they are from
 
