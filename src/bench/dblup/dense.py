@@ -31,7 +31,7 @@ class Dense(eqx.Module):
             return cls(None)
         W = np.asarray(operator.rmatmul(jnp.eye(n)))
         parts = (W[block == unit] for unit in range(units))
-        return cls(jnp.stack([jnp.asarray(part.T @ part / divisor) for part in parts]))
+        return cls(jnp.asarray(np.stack([part.T @ part / divisor for part in parts])))
 
     def relationship(self, operator: Products, link: Link, divisor: jax.Array) -> jax.Array:
         """G_w, (n, n)."""

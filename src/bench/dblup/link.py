@@ -16,7 +16,7 @@ import numpy as np
 from bench.errors import BenchError
 
 Ratio = Literal["softplus", "exp"]
-BOUNDS = (1e-6, 1e6)  # of λ: beyond them V is singular to rounding, or the genotypes count for nothing
+BOUNDS = (1e-4, 1e4)  # of λ: beyond them one of the two variances is nothing
 
 
 class EqualWeights(eqx.Module):

@@ -32,7 +32,7 @@ Status = Literal[
     "solver cap",
     "not finite",
 ]
-CLOSE = 1e-3  # of λ's raw parameter to a bound: there λ is not estimated
+CLOSE = 10  # times a bound of λ: objectives are flat there, and a descent may end before the bound itself
 TOLERANCE = {"lbfgs": 1e-7, "root": 0.02}
 
 
@@ -107,13 +107,12 @@ class Evaluation:
         return loss / self.scale, gradient / self.scale
 
     def fitted(self, status: Status) -> Fitted:
-        low, high = self.bounds
-        if status != "not finite":
-            raw = self.best[0]
-            status = status if self.best_solved else "solver cap"
-            status = "λ at its lower bound" if raw < low + CLOSE else status
-            status = "λ at its upper bound" if raw > high - CLOSE * max(1.0, abs(high)) else status
         model = eqx.combine(self.unravel(jnp.asarray(self.best)), self.rest)
+        if status != "not finite":
+            lam = float(model.link.lam)
+            status = status if self.best_solved else "solver cap"
+            status = "λ at its lower bound" if lam < BOUNDS[0] * CLOSE else status
+            status = "λ at its upper bound" if lam > BOUNDS[1] / CLOSE else status
         return Fitted(model, status, tuple(self.history))
 
 

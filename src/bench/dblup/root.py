@@ -1,4 +1,4 @@
-"""The root of a stochastic gradient, by Broyden's method from one average-information matrix.
+"""The root of a stochastic gradient, by a quasi-Newton method from one average-information matrix.
 
 Lanczos quadrature's value and the gradient from probes are estimates of a function and of its derivative, not a
 function and its derivative. The gradient alone, with the same probes in every step, is a smooth function with a root.
@@ -24,22 +24,28 @@ if TYPE_CHECKING:
 MOST = 200  # parameters: the information takes a solve for each
 LONGEST = 1.0  # step of a raw parameter
 HALVINGS = 5
+TURNED = 0.9
+CLOSE = 10  # tolerances from the root the solves' own tolerance turns gradients round
 
 
 def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -> Any:
-    """Broyden (1965), his first method, in its inverse form. Stops at `tolerance` standard errors from the root."""
+    """A quasi-Newton root of the gradient, `tolerance` standard errors from it at the most.
+
+    The inverse Jacobian starts as that of the average information and takes the BFGS update of Broyden's class: it
+    stays positive definite, so that a root is a minimum. A step is halved where it overshoots: where the gradient
+    along it has turned round and is no smaller than it was.
+    """
     if evaluation.first.size > MOST:
         raise BenchError(
             f"root: {evaluation.first.size} parameters, it takes {MOST} at the most; take an optimiser of optax"
         )
     flat, (_, gradient) = evaluation.first, evaluation(evaluation.first)
-    low, high = evaluation.bounds
+    (low, high), freedom = evaluation.bounds, evaluation.data.freedom
     inverse = np.linalg.pinv(_curvature(evaluation, flat), rcond=1e-9, hermitian=True)
-    information, freedom = inverse.copy(), evaluation.data.freedom
     for _ in range(steps):
         # With the loss −2ℓ/(r − p) the squared distance in standard errors is ½(r − p)g'H⁻¹g.
-        away = float(gradient @ information @ gradient)
-        if np.sqrt(freedom / 2 * max(away, 0.0)) <= tolerance:
+        away = np.sqrt(freedom / 2 * max(gradient @ inverse @ gradient, 0.0))
+        if away <= tolerance:
             return "converged"
         move = -inverse @ gradient
         move *= min(1.0, LONGEST / np.abs(move).max())
@@ -48,14 +54,16 @@ def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -
             there = flat + move / 2**half
             there[0] = min(max(there[0], low), high)
             after = evaluation(there)[1]
-            if after @ information @ after <= 2 * away:
+            if after @ move <= TURNED * abs(gradient @ move) or away < CLOSE * tolerance:
                 break
         moved, turned = there - flat, after - gradient
         if not moved.any():
             return "converged"  # at a bound of λ
-        mapped = inverse @ turned
-        inverse += np.outer(moved - mapped, moved @ inverse) / (moved @ mapped)
         flat, gradient = there, after
+        if (bend := moved @ turned) > 0:
+            mapped = inverse @ turned
+            inverse += (1 + turned @ mapped / bend) * np.outer(moved, moved) / bend
+            inverse -= (np.outer(mapped, moved) + np.outer(moved, mapped)) / bend
     return "iteration cap"
 
 
