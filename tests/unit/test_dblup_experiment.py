@@ -48,9 +48,8 @@ def test_every_study_has_its_cases_and_each_its_own_id():
         assert all(Path(file).exists() for file in dblup.sources(study))
 
 
-def test_a_study_that_is_not_named_has_no_cases_and_a_data_set_without_traits_is_refused():
+def test_a_data_set_without_traits_and_a_method_that_is_none_are_refused():
     read = config.read([], ROOT)
-    assert dblup.cases(dblup.Stanza(), read) == {}
     livestock = dblup.Stanza.model_validate({"learned": {"datasets": ["dairy"]}})
     with pytest.raises(BenchError, match="'dairy' is of the kind 'livestock'; name its `traits`"):
         dblup.cases(livestock, read)

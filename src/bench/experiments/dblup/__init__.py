@@ -12,7 +12,7 @@ import importlib
 import os
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench import PACKAGE, config
 from bench.errors import BenchError
@@ -111,6 +111,14 @@ class Stanza(config.Stanza):
     simulated: Architectures | None = None
     steps: Steps | None = None
     annotations: Annotations | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Stanza:
+        if not self.datasets:
+            raise ValueError(
+                "dblup: no study; name learned, folds, simulated, steps or annotations, with its datasets"
+            )
+        return self
 
     @property
     def datasets(self) -> list[str]:
