@@ -18,7 +18,7 @@ CAPTION = (
     "Middle: the 5-fold MSE at that λ over that at REML's. Right: the path of the optimiser that minimises the MSE "
     "of the training records, from the λ at its start towards 0, a curve per data set and trait: the training MSE "
     "(solid) falls all the way, the MSE of held-out folds (dashed) rises; both over the variance of the records. "
-    "Axes of λ are logarithmic."
+    "Its λ is logarithmic."
 )
 MOST = 16
 
@@ -52,8 +52,7 @@ def _ratios(at: Axes, found: pd.DataFrame, places: pd.DataFrame, column: str, la
     at.set_yticks(range(len(places)), [f"{p.dataset} · {p.trait}" for p in places.itertuples(index=False)])
     at.set_ylim(len(places) - 0.5, -0.5)
     at.axvline(1, color=style.GREY, lw=0.8, ls=":")
-    shown = [x for line in at.lines for x in np.atleast_1d(line.get_xdata()).astype(float)]
-    style.log_axis(at, "x", shown, pad=1.05)
+    at.margins(x=0.1)
     at.tick_params(axis="y", length=0)
     at.set_xlabel(label)
 

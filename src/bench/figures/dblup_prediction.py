@@ -18,7 +18,7 @@ CAPTION = (
     "replicate (simulated traits). Everything is learned without the individuals that are predicted. A panel per "
     "data set and trait, with REML's own value in its title; right of the line, learning gains."
 )
-COLUMNS = 4
+COLUMNS = 3
 MOST = 12
 
 

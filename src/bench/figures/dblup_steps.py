@@ -48,11 +48,16 @@ def draw(frame: pd.DataFrame) -> Figure:
                 mine = of[(of["method"] == method) & (of["preconditioner"] == name)]
                 _curves(line, mine, looks[method, name], hollow=method == "dense_fixed")
             _finish(line, of, int(place["m"]))
-        handles = [Line2D([], [], color=looks[w].colour, marker=looks[w].marker, label=_name(*w)) for w in named]
+        handles = [_line(looks[way], _name(*way), hollow=way[0] == "dense_fixed") for way in named]
         handles += [Line2D([], [], color=style.GREY, ls=":", label="8n² bytes"),
                     Line2D([], [], color=style.GREY, ls="--", label="packed genotypes")]  # fmt: skip
         style.legend(figure, handles)
     return figure
+
+
+def _line(look: Look, label: str, *, hollow: bool) -> Line2D:
+    face = "white" if hollow else look.colour
+    return Line2D([], [], color=look.colour, marker=look.marker, mfc=face, label=label)
 
 
 def _name(method: str, preconditioner: str) -> str:

@@ -26,10 +26,10 @@ from bench.machine import memory_available
 from bench.matrix import CentredMatrix, GenotypeMatrix
 from bench.plan import Case
 from bench.record import Document
-from bench.relationships.genomic import Centred, Gram, vanraden1
+from bench.relationships.genomic import Centred, Gram, dense_grm_bytes, vanraden1
 from bench.solvers.lanczos import BlockLanczos
 
-DENSE_MATRICES = 6  # of n × n float64 that XLA holds at once: G, its panels, the factor, and their derivatives
+DENSE_MATRICES = 5  # of n × n float64 that XLA holds beside G: its rows, the factor, and their derivatives
 VECTORS = 14  # of (n, k) and (m, k) float64 that conjugate gradients and the gradient hold, k right-hand sides
 OVERHEAD = 64 << 20
 RITZ, RITZ_PRODUCTS = 100, 15  # pairs, and products of the block Lanczos run that they are from
@@ -70,9 +70,11 @@ def run(case: Case, files: Files, *, version: int) -> Document:
 
 def bytes_needed(method: str, n: int, m: int, columns: int) -> int:
     """The most memory of a step beside Python and jax: the packed genotypes, and matrices or vectors."""
-    vectors = 8 * VECTORS * (n + m) * columns
-    matrices = 8 * DENSE_MATRICES * n * n + (8 * 3 * PANEL * m if method == "dense" else 0)
-    return n * m // 4 * 5 // 4 + OVERHEAD + (vectors if method == "matrix_free" else matrices)
+    shared = n * m // 4 * 5 // 4 + OVERHEAD
+    if method == "matrix_free":
+        return shared + 8 * VECTORS * (n + m) * columns
+    made = dense_grm_bytes(n) if method == "dense_fixed" else 8 * (n * n + 3 * PANEL * m)
+    return shared + made + 8 * DENSE_MATRICES * n * n
 
 
 class _Problem:
