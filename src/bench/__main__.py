@@ -46,29 +46,6 @@ def parser() -> argparse.ArgumentParser:
     return command_line.parser(VERBS)
 
 
-def _map(text: str, flag: str) -> dict[str, Any]:
-    """The value of an option that takes a JSON object."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise BenchError(f"{flag}: {text!r} is not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise BenchError(f'{flag}: {text!r} is not a JSON object; write {{"key": value}}')
-    return value
-
-
-def _case(text: str) -> dict[str, Any]:
-    from bench import experiments
-
-    case = _map(text, "--case")
-    keys = ["experiment", *(["dataset"] if case.get("experiment") not in experiments.WITHOUT_DATA else []), "threads"]
-    if absent := [key for key in keys if key not in case]:
-        raise BenchError(
-            f"--case: has no {', '.join(absent)}; `bench plan --json` prints the cases of a configuration"
-        )
-    return case
-
-
 def machine(options: argparse.Namespace) -> None:
     """Print CPU, caches, memory, BLAS, compilers and GPUs; measure what it does at the most: multiply-adds,
     table lookups, 8-bit products, reading and copying, for every instruction set that it runs."""
@@ -118,7 +95,7 @@ def pedigree(options: argparse.Namespace) -> None:
     """Simulate a pedigree: founders, then generations of selected sires and many dams."""
     from bench.genotypes.stages import make_pedigree
 
-    make_pedigree(_map(options.spec, "--spec"), name=options.name, out=options.out)
+    make_pedigree(command_line.json_object(options.spec, "--spec"), name=options.name, out=options.out)
 
 
 def chromosome(options: argparse.Namespace) -> None:
@@ -126,7 +103,7 @@ def chromosome(options: argparse.Namespace) -> None:
     from bench.genotypes.stages import make_chromosome
 
     make_chromosome(
-        _map(options.spec, "--spec"),
+        command_line.json_object(options.spec, "--spec"),
         name=options.name,
         pedigree=options.pedigree,
         chromosome=options.number,
@@ -150,7 +127,7 @@ def assemble(options: argparse.Namespace) -> None:
     from bench.genotypes.stages import make_simulated
 
     make_simulated(
-        _map(options.spec, "--spec"),
+        command_line.json_object(options.spec, "--spec"),
         name=options.name,
         pedigree=options.pedigree,
         pieces=options.pieces,
@@ -169,7 +146,7 @@ def dataset(options: argparse.Namespace) -> None:
     if options.jobs < 1:
         raise BenchError(f"--jobs: {options.jobs} chromosomes at a time; at least 1 was needed")
     made = make_dataset(
-        _map(options.spec, "--spec"),
+        command_line.json_object(options.spec, "--spec"),
         name=options.name,
         folder=options.out,
         genedrop=_genedrop,
@@ -261,11 +238,11 @@ def run(options: argparse.Namespace) -> None:
     from bench import experiments, processes
     from bench.provenance import set_threads
 
-    case = _case(options.case)
+    case = command_line.case(options.case)
     if "dataset" in case and options.dataset is None:
         raise BenchError(f"--dataset: the case needs the dataset.json of {case['dataset']}")
     set_threads(case["threads"])
-    timing = _map(options.timing, "--timing")
+    timing = command_line.json_object(options.timing, "--timing")
     count = timing.pop("processes", 1)
     if not isinstance(count, int) or count < 1:
         raise BenchError(f"--timing: `processes` is {count!r}, a whole number of 1 or more was needed")
@@ -288,7 +265,7 @@ def refuse(options: argparse.Namespace) -> None:
     from bench.provenance import collect_provenance
     from bench.record import Document
 
-    case = _case(options.case)
+    case = command_line.case(options.case)
     size = {key: value for key, value in (("n", options.n), ("m", options.m)) if value}
     version = experiments.load(case["experiment"]).VERSION
     doc = Document(experiments.identity(case) | size, collect_provenance(version=version))
@@ -437,6 +414,17 @@ def validate(options: argparse.Namespace) -> None:
     print(validating.to_text(drawn))
 
 
+def crossvalidate(options: argparse.Namespace) -> int:
+    """Predict animals that were left out, in random folds, by a column such as family, or forward in time, with all
+    that is learned from the training animals alone; write correlations, slopes, biases and squared errors with
+    intervals, the predictions, a figure and a log. Status 1: a fold did not converge."""
+    from bench.evaluation.crossvalidate import Settings
+    from bench.evaluation.crossvalidate import crossvalidate as run_folds
+
+    settings = Settings(**{name: getattr(options, name) for name in Settings.__dataclass_fields__})
+    return 0 if run_folds(options.model, options.out, settings) else 1
+
+
 def summary(options: argparse.Namespace) -> None:
     """Print the comparison table for the terminal."""
     from bench import collect as collecting
@@ -482,6 +470,7 @@ VERBS = {
     "solve": solve,
     "variances": variances,
     "validate": validate,
+    "crossvalidate": crossvalidate,
     "summary": summary,
     "agreement": agreement,
 }

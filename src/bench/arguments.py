@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.errors import BenchError
 
 Call = Callable[[argparse.Namespace], "int | None"]
 
@@ -192,6 +194,19 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--animals", default=None, help="file of the animals to compare, an id a line (default: all)")
     path(at, "--out", default=None, help="folder for the table (CSV, HTML, Markdown)")
 
+    at = verb("crossvalidate", "how well a model without a pedigree predicts animals that were left out")
+    at.add_argument("model", type=Path, help="model file without a pedigree (docs/gblup.md)")
+    path(at, "--out", help="folder to write to")
+    at.add_argument("--folds", type=int, metavar="K", help="folds of animals at random")
+    at.add_argument("--repeats", type=int, metavar="N", default=1, help="random folds so often (default: 1)")
+    at.add_argument("--seed", type=int, metavar="N", default=1, help="of folds, intervals, simulations (default: 1)")
+    at.add_argument("--by", metavar="COLUMN", help="leave out one level of a column of the records after the other")
+    at.add_argument("--forward", metavar="COLUMN", help="train with smaller values of a column, test the last")
+    at.add_argument("--rolling", action="store_true", help="test every value of --forward after the first")
+    at.add_argument("--reml", action="store_true", help="variances by REML in each fold (default: the model's)")
+    at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
+    at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
+
     at = verb("summary", "print the short comparison of the kernels, and what was refused")
     path(at, "--measurements", help="parquet file of `bench collect`")
 
@@ -238,3 +253,31 @@ def _counts(text: str) -> tuple[int, ...]:
         return tuple(int(count) for count in _names(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} was given, whole numbers such as 1,10,32 were needed") from None
+
+
+def json_object(text: str, flag: str) -> dict[str, Any]:
+    """The value of an option that takes a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BenchError(f"{flag}: {text!r} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise BenchError(f'{flag}: {text!r} is not a JSON object; write {{"key": value}}')
+    return value
+
+
+def case(text: str) -> dict[str, Any]:
+    """The value of --case."""
+    from bench import experiments
+
+    found = json_object(text, "--case")
+    keys = [
+        "experiment",
+        *(["dataset"] if found.get("experiment") not in experiments.WITHOUT_DATA else []),
+        "threads",
+    ]
+    if absent := [key for key in keys if key not in found]:
+        raise BenchError(
+            f"--case: has no {', '.join(absent)}; `bench plan --json` prints the cases of a configuration"
+        )
+    return found

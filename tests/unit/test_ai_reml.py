@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.models import ai_reml as module
-from bench.models.ai_reml import _Fit, _parameters, _variances, ai_reml
+from bench.models.ai_reml import _variances, ai_reml
 from bench.models.design import Design
 from bench.models.load import load
 from bench.models.reml import Spectrum, estimate
+from bench.models.reml_fit import EquationsFit, parameters
 from bench.models.variances import Variances
 from model_case import Case
 
@@ -79,7 +80,7 @@ def test_estimates_are_where_the_likelihood_written_out_is_largest(tmp_path, tra
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-3)
     at_start = [case.G, case.R0, case.L]
-    differs = _Fit(design, K, model.covariances).log_likelihood - found.log_likelihood
+    differs = EquationsFit(design, K, model.covariances).log_likelihood - found.log_likelihood
     assert differs == pytest.approx(likelihood.of(*at_start) - likelihood.of(*got), abs=1e-6)
 
 
@@ -105,19 +106,19 @@ def test_slopes_are_those_of_the_likelihood(seed, traits, permanent, maternal, w
         case = Case(seed, Path(folder), traits=traits, permanent=permanent, maternal=maternal, weights=weights)
         model, _, _, design = load(case.path)
     K = np.linalg.inv(case.A)
-    fit = _Fit(design, K, model.covariances)
+    fit = EquationsFit(design, K, model.covariances)
     slopes, _ = fit.of_factors()
-    for (name, j, k), slope in zip(_parameters(fit.matrices), slopes, strict=True):
+    for (name, j, k), slope in zip(parameters(fit.matrices), slopes, strict=True):
         heights = []
         for step in (1e-5, -1e-5):
             L = fit.roots[name].copy()
             L[j, k] += step
             moved = fit.matrices | {name: L @ L.T}
-            heights.append(_Fit(design, K, _variances(moved)).log_likelihood)
+            heights.append(EquationsFit(design, K, _variances(moved)).log_likelihood)
         assert (heights[0] - heights[1]) / 2e-5 == pytest.approx(slope, rel=1e-4, abs=1e-5)
     values = np.linalg.eigvalsh(fit.information)
     assert values[0] > -1e-9 * values[-1]
-    assert _Fit(design, K, _variances(fit.expectation_maximised())).log_likelihood >= fit.log_likelihood
+    assert EquationsFit(design, K, _variances(fit.expectation_maximised())).log_likelihood >= fit.log_likelihood
 
 
 def test_a_variance_without_evidence_ends_at_the_boundary(tmp_path):

@@ -38,8 +38,16 @@ def dense(dosages, relationship, *, min_maf=0.0, keep=None, weights=None, freque
         if relationship == "metafounder":
             p = 0.5
         w = np.nan_to_num(z - 2 * p) * np.sqrt(d)
-        c += {"vanraden1": d * 2 * p * (1 - p), "standardised": d, "metafounder": d / 2}[relationship]
-        W[:, j] = w if relationship != "standardised" else (w / sd if sd > 1e-12 else 0 * w)
+        if relationship == "vanraden2":
+            sd = np.sqrt(2 * p * (1 - p))
+        terms = {
+            "vanraden1": d * 2 * p * (1 - p),
+            "vanraden2": d * (sd > 1e-12),
+            "standardised": d,
+            "metafounder": d / 2,
+        }
+        c += terms[relationship]
+        W[:, j] = w if relationship in ("vanraden1", "metafounder") else (w / sd if sd > 1e-12 else 0 * w)
     return W, c
 
 
@@ -99,8 +107,8 @@ def test_a_snp_at_the_limit_of_the_frequency_is_kept():
     ("choice", "sentence"),
     [
         (
-            {"relationship": "vanraden2"},
-            "no relationship 'vanraden2'; there are vanraden1, standardised, metafounder",
+            {"relationship": "vanraden3"},
+            "no relationship 'vanraden3'; there are vanraden1, vanraden2, standardised, metafounder",
         ),
         ({"min_maf": 0.5}, "min_maf is 0.5"),
         ({"min_maf": float("nan")}, "min_maf is nan"),
@@ -109,7 +117,8 @@ def test_a_snp_at_the_limit_of_the_frequency_is_kept():
         ({"keep": np.ones(40, bool)}, r"mask of SNPs is bool of shape \(40,\); 41 of bool were needed"),
         ({"keep": np.ones(41)}, "mask of SNPs is float64"),
         ({"weights": np.ones(3)}, r"one weight per SNP is needed, 41 in all; found an array of shape \(3,\)"),
-        ({"weights": np.r_[np.ones(40), 0]}, "1 SNP weights are not positive numbers, such as 0 of SNP 41"),
+        ({"weights": np.r_[np.ones(40), -1]}, "1 SNP weights are negative or no numbers, such as -1 of SNP 41"),
+        ({"weights": np.zeros(41)}, "all 41 SNP weights are 0: there is no relationship to speak of"),
         ({"weights": np.r_[np.nan, np.ones(40)]}, "such as nan of SNP 1"),
         ({"frequencies": np.full(41, 1.5)}, "41 allele frequencies are not between 0 and 1, such as 1.5 of SNP 1"),
         ({"frequencies": np.zeros(41)}, "the 41 SNPs kept do not vary at the frequencies given"),
@@ -121,6 +130,13 @@ def test_choices_that_cannot_be_are_refused(choice, sentence):
     dosages[0, dosages.mean(axis=0) == 1] = -1  # no frequency of a half
     with pytest.raises(BenchError, match=sentence):
         snp_coding(PackedGenotypes.from_dosages(dosages), **choice)
+
+
+def test_a_weight_of_nothing_leaves_a_snp_out():
+    packed, kept = PackedGenotypes.from_dosages(drawn(5)), np.arange(41) % 3 > 0
+    one, two = snp_coding(packed, weights=kept.astype(float)), snp_coding(packed, keep=kept)
+    np.testing.assert_array_equal(one.scale, two.scale)
+    assert one.divisor == two.divisor
 
 
 def test_salmon_keeps_the_snps_and_frequencies_of_the_reference():

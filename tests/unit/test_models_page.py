@@ -9,13 +9,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from bench.models.model_file import GenotypeFiles, Maternal, Model, Output, PedigreeFile, SingleStep
+from bench.models.model_file import GenotypeFiles, Maternal, Model, Output, PedigreeFile, Relationship, SingleStep
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(?:# (\S+)\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLES = {
     "key": Model, "key of `maternal`": Maternal, "key of `pedigree`": PedigreeFile,
-    "key of `genotypes`": GenotypeFiles, "key of `single_step`": SingleStep, "key of `output`": Output,
+    "key of `genotypes`": GenotypeFiles, "key of `relationship`": Relationship, "key of `single_step`": SingleStep,
+    "key of `output`": Output,
 }  # fmt: skip
 
 

@@ -18,8 +18,11 @@ from bench.machine import this_machine
 from bench.models.design import Design
 from bench.models.load import gamma, inverse, load_data
 from bench.models.model_file import Model, read_model
+from bench.models.variation import check_variation
 from bench.provenance import set_threads
+from bench.relationships.numerator import Numerator
 from bench.relationships.pedigree import Pedigree
+from bench.relationships.unrelated import Unrelated
 from bench.single_step import variants
 from bench.single_step.build import build_problem
 from bench.single_step.problem import Problem
@@ -50,6 +53,12 @@ class Inputs:
         """Of the genetic effects: animals and groups."""
         return len(self.pedigree) + len(self.pedigree.groups)
 
+    def numerator(self) -> Numerator | Unrelated:
+        """A, with metafounders where the model has them, to draw from."""
+        if self.model.pedigree is None:
+            return Unrelated(len(self.pedigree))
+        return Numerator(self.pedigree, library=self.library, gamma=gamma(self.model), threads=self.threads)
+
     def inverse(self, journal: Journal) -> sparse.csr_array:
         """A⁻¹ as the model has it."""
         with journal.step("inverse of A"):
@@ -70,23 +79,26 @@ def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
     journal.say(f"model {path}")
     model = read_model(path)
     try:
-        _check_solver(model)
+        check_solver(model)
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from None
     made = installed("pedigree")
     if made.library is None:
         raise BenchError(f"the pedigree's recursions are compiled: {made.reason}")
     with journal.step("read records and pedigree"):
-        pedigree, records, design = load_data(model)
-        design, fixed_fit = design.less_fixed()
+        pedigree, records, read = load_data(model)
+        design, fixed_fit = read.less_fixed()
     values = int(records.observed.sum())
     journal.say(
         f"{len(pedigree)} animals, {len(records)} records with {values} values, {design.others} other effects"
     )
-    if pedigree.added:
+    if pedigree.added and model.pedigree:
         journal.say(f"{pedigree.added} parents have no line of their own in {model.pedigree.file}; they are founders")
     for note in design.notes:
         journal.say(note)
+    if model.pedigree is None:
+        check_variation(read, design)
+        journal.say("no pedigree: GBLUP of the genotyped animals")
     if model.genotypes is None:
         journal.say("no genotypes: pedigree BLUP")
         return Inputs(path, model, pedigree, design, fixed_fit, None, threads, made.library)
@@ -96,7 +108,7 @@ def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
     return Inputs(path, model, pedigree, design, fixed_fit, genotyped, threads, made.library)
 
 
-def _check_solver(model: Model) -> None:
+def check_solver(model: Model) -> None:
     """BenchError: what the model's `single_step` and `output` cannot have."""
     wanted = model.single_step
     if wanted.variant not in variants.names():
@@ -117,19 +129,28 @@ def _check_solver(model: Model) -> None:
                 "are those of single-step models; take it off"
             )
         return
-    if wanted.polygenic == 0 and not variant.singular:
+    if model.polygenic == 0 and not variant.singular:
         able = [name for name in variants.names() if variants.load(name).singular]
+        why = "single_step.polygenic is 0" if model.pedigree else "without a pedigree there is no polygenic share"
         raise BenchError(
-            f"single_step.polygenic is 0, and {variant.name} needs a share above 0, which makes the genomic "
+            f"{why}, and {variant.name} needs a share above 0, which makes the genomic "
             f"relationships invertible; {', '.join(able)} take 0"
         )
-    if wanted.polygenic == 0 and model.output.reliability == "exact":
+    if model.pedigree and wanted.polygenic == 0 and model.output.reliability == "exact":
         raise BenchError("output.reliability: exact ones need a single_step.polygenic above 0; sampled ones take 0")
 
 
 def read_problem(inputs: Inputs, genotyped: Genotyped, journal: Journal) -> Problem:
-    """The single-step problem at the variances of the model file."""
+    """The single-step problem at the variances of the model file; without a pedigree that of GBLUP."""
     model = inputs.model
+    if model.pedigree is None:
+        with journal.step("equations"):
+            problem = genotyped.problem(inputs.design, model.covariances, inputs.library)
+        if genotyped.width is None:
+            journal.say(f"G = {problem.genomic.marker_variance:.6g} MM' ({model.relationship.kind})")
+        else:
+            journal.say(f"K = exp(−D²/{genotyped.width:.6g}), of rank {genotyped.markers.shape[1]}")
+        return problem
 
     def step(what: str, call: Callable[[], Any]) -> Any:
         with journal.step(what):

@@ -64,6 +64,20 @@ class Journal:
             self._file.close()
 
 
+class Silent(Journal):
+    """Says and writes nothing: for the parts of a run that are too many to be told one by one."""
+
+    def __init__(self, clock: Clock = CLOCK):
+        self._clock, self._start = clock, clock.wall()
+        self.seconds: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        return None
+
+
 class Iterations:
     """Lines such as "step 40: residual 3.1e-06, 0.4 s a step, about 0:25 left", not more than one in EVERY seconds.
 

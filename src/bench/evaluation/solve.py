@@ -16,9 +16,7 @@ from bench.evaluation.journal import Iterations, Journal
 from bench.evaluation.state import Checkpoint, State
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
-from bench.models.load import gamma
-from bench.relationships.genomic import grm_diagonal
-from bench.relationships.numerator import Numerator
+from bench.single_step.genomic_reliability import check_gblup, exact_gblup
 from bench.single_step.model_data import DesignData
 from bench.single_step.pedigree_blup import solve_pedigree
 from bench.single_step.problem import Problem
@@ -107,7 +105,9 @@ def _start(
 
 
 def _check_reliabilities(inputs: Inputs, problem: Problem, memory: int) -> None:
-    if inputs.model.output.reliability == "exact":
+    if inputs.model.output.reliability == "exact" and inputs.model.pedigree is None:
+        check_gblup(problem, memory)
+    elif inputs.model.output.reliability == "exact":
         check_exact(problem, len(inputs.pedigree), memory)
     if inputs.model.output.reliability == "sampled":
         check_sampled(problem, inputs.design.records.y.size, memory)
@@ -121,19 +121,17 @@ def _reliabilities(
         return None
     with journal.step(f"{kind} reliabilities"):
         if kind == "exact":
-            return exact(problem, memory=memory)
-        numerator = Numerator(
-            inputs.pedigree, library=inputs.library, gamma=gamma(inputs.model), threads=inputs.threads
-        )
+            found = exact_gblup if inputs.model.pedigree is None else exact
+            return found(problem, memory=memory)
+        numerator = inputs.numerator()
         data = DesignData(inputs.design, inputs.model.covariances, problem.equations.groups)
-        diagonal = grm_diagonal(genotyped.matrix.packed, genotyped.coding) * genotyped.coding.divisor
         return sampled(
             problem,
             GeneticSampler(problem, numerator),
             data,
             memory=memory,
             batch=check_sampled(problem, data.y.size, memory),
-            gram_diagonal=diagonal,
+            gram_diagonal=genotyped.gram_diagonal(),
             progress=lambda done, samples: journal.say(f"reliabilities: {done} of {samples} samples"),
         )
 
@@ -156,13 +154,16 @@ def _write(
         "steps_to_published_rules": {name: estimates.steps_to(rule) for name, rule in PUBLISHED_RULES.items()},
     }
     effects = inputs.whole(estimates.effects)
+    if genotyped.width is not None:
+        journal.say("no snp_effects.parquet: with the Gaussian kernel breeding values are not sums of SNP effects")
     if problem.shares is not None:
         journal.say("snp_effects.parquet predicts deviations from the groups of unknown parents, not their effects")
     with journal.step("write"), results.whole(out) as summary:
         ebv = equations.genetic(effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, reliabilities)
         results.write_effects(out, inputs.design, effects)
-        results.write_snp_effects(out, genotyped, problem, estimates)
+        if genotyped.width is None:
+            results.write_snp_effects(out, genotyped, problem, estimates)
         results.write_convergence(out, iterations.history, estimates.solution.preconditioned_norms[:, 0])
         State.of(inputs, genotyped, problem, estimates).write(out)
         if settings.blupf90:

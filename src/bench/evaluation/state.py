@@ -93,8 +93,6 @@ class State:
     @classmethod
     def of(cls, inputs: Inputs, genotyped: Genotyped, problem: Problem, estimates: Estimates) -> State:
         equations = problem.equations
-        snps = genotyped.matrix.snps
-        assert snps is not None
         return cls(
             _text(equations.components),
             _labels(inputs.design),
@@ -103,7 +101,7 @@ class State:
             equations.genetic(estimates.effects),
             _text(genotyped.ids),
             _carried(problem, estimates),
-            _text(snps),
+            _markers(genotyped),
             estimates.marker_effects,
         )
 
@@ -135,9 +133,7 @@ class State:
         equations.genetic(effects)[:] = genetic
         effects = system.problem.deviations(effects)
         carried, _ = _matched(self.genotyped, self.carried, _text(genotyped.ids))
-        snps = genotyped.matrix.snps
-        assert snps is not None
-        markers, _ = _matched(self.snps, self.markers, _text(snps))
+        markers, _ = _matched(self.snps, self.markers, _markers(genotyped))
         return start_from(system, effects, markers, carried), int(known[: len(inputs.pedigree)].sum())
 
 
@@ -152,6 +148,13 @@ def _labels(design: Design) -> np.ndarray:
     """One text for each effect that is not genetic."""
     labels = design.labels()
     return _text(labels["effect"] + "\t" + labels["level"].astype(str) + "\t" + labels["trait"])
+
+
+def _markers(genotyped: Genotyped) -> np.ndarray:
+    """The names of the columns of M: SNPs, or of a root of the Gaussian kernel, which have none, numbers."""
+    snps = genotyped.matrix.snps
+    assert snps is not None
+    return _text(snps if genotyped.width is None else range(genotyped.markers.shape[1]))
 
 
 def _text(values: object) -> np.ndarray:

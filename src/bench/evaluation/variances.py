@@ -23,8 +23,9 @@ from bench.evaluation.journal import Journal
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock, peak_rss
 from bench.models import ai_reml
+from bench.models.design import Design
 from bench.models.load import gamma
-from bench.relationships.numerator import Numerator
+from bench.models.variances import Variances
 from bench.single_step.model_data import design_model, trait_variances
 from bench.single_step.problem import Problem
 from bench.single_step.variance_components import estimate
@@ -68,27 +69,58 @@ def estimate_variances(path: Path, out: Path, settings: Settings, *, clock: Cloc
     with Journal(out / "log.txt", clock=clock) as journal:
         inputs = read_inputs(path, threads, journal)
         problem = read_problem(inputs, inputs.genotyped, journal) if inputs.genotyped else None
-        reason = _not_exact(inputs, problem, memory)
-        exact = settings.method == "exact" or (settings.method == "auto" and reason is None)
-        if exact and reason:
-            raise BenchError(f"{path}: {reason}")
-        if not exact and (other := _not_simulated(inputs)):
-            also = f"{reason}; " if settings.method == "auto" else ""
-            raise BenchError(f"{path}: {also}{other}")
-        if not exact and settings.method == "auto":
-            journal.say(f"by simulated scores: {reason}")
+        exact = _chosen(inputs, problem, settings, memory, journal)
         with _written(out, inputs, journal) as found:
-            if exact:
-                _exact(inputs, problem, settings, found, journal)
-            else:
-                assert problem is not None
-                _simulated(inputs, problem, settings, found, journal, memory)
+            _find(inputs, problem, settings, found, journal, memory, exact=exact)
     return found.facts["status"] != "not converged"
+
+
+def estimated(inputs: Inputs, problem: Problem, settings: Settings, journal: Journal) -> tuple[Variances, str]:
+    """The estimates alone, and their status, of inputs that a caller has made."""
+    memory = settings.memory or memory_available()
+    found = _Found()
+    exact = _chosen(inputs, problem, settings, memory, journal)
+    _find(inputs, problem, settings, found, journal, memory, exact=exact)
+    assert found.components is not None
+    return found.components.variances, found.facts["status"]
+
+
+def _chosen(inputs: Inputs, problem: Problem | None, settings: Settings, memory: int, journal: Journal) -> bool:
+    """Whether AI-REML it is. BenchError: no method can take this model."""
+    reason = _not_exact(inputs, problem, memory)
+    exact = settings.method == "exact" or (settings.method == "auto" and reason is None)
+    if exact and reason:
+        raise BenchError(f"{inputs.path}: {reason}")
+    if not exact and (other := _not_simulated(inputs)):
+        also = f"{reason}; " if settings.method == "auto" else ""
+        raise BenchError(f"{inputs.path}: {also}{other}")
+    if not exact and settings.method == "auto":
+        journal.say(f"by simulated scores: {reason}")
+    return exact
+
+
+def _find(
+    inputs: Inputs,
+    problem: Problem | None,
+    settings: Settings,
+    found: _Found,
+    journal: Journal,
+    memory: int,
+    *,
+    exact: bool,
+) -> None:
+    if exact:
+        _exact(inputs, problem, settings, found, journal)
+    else:
+        assert problem is not None
+        _simulated(inputs, problem, settings, found, journal, memory)
 
 
 def _not_exact(inputs: Inputs, problem: Problem | None, memory: int) -> str | None:
     """Why AI-REML cannot take this model; None if it can."""
     model, design, levels = inputs.model, inputs.design, inputs.levels
+    if model.pedigree is None:
+        return _no_dense(design, levels, memory)
     size = design.others + levels * len(model.components)
     if max(size, design.records.y.size) > ai_reml.MOST_EQUATIONS:
         return (
@@ -99,8 +131,18 @@ def _not_exact(inputs: Inputs, problem: Problem | None, memory: int) -> str | No
         return f"AI-REML needs {need / 1e9:.3g} GB of memory, {memory / 1e9:.3g} GB can be used"
     if inputs.pedigree.groups and gamma(model) is None and model.pedigree.group_effect == "fixed":
         return "AI-REML takes unknown-parent groups as random effects or as metafounders, here they are fixed"
-    if problem is not None and problem.genomic.polygenic <= 0:
+    if problem is not None and model.pedigree and problem.genomic.polygenic <= 0:
         return "AI-REML needs H⁻¹, for which single_step.polygenic must be above 0"
+    return None
+
+
+def _no_dense(design: Design, levels: int, memory: int) -> str | None:
+    """The same of GBLUP, whose likelihood is that of the records' covariance matrix."""
+    values = int(design.records.observed.sum())
+    if values > ai_reml.MOST_EQUATIONS:
+        return f"AI-REML takes up to {ai_reml.MOST_EQUATIONS} records × traits, these are {values}"
+    if (need := 8 * (6 * values**2 + 2 * levels**2)) > memory:
+        return f"AI-REML needs {need / 1e9:.3g} GB of memory, {memory / 1e9:.3g} GB can be used"
     return None
 
 
@@ -152,11 +194,16 @@ def _exact(inputs: Inputs, problem: Problem | None, settings: Settings, found: _
         shown = ", ".join(f"{value:.4f}" for value in h2)
         journal.say(f"step {number}: log-likelihood {step.log_likelihood:.6f}, h² {shown}")
 
-    with journal.step("dense inverse"):
-        inverse = inputs.inverse(journal).toarray() if problem is None else inverse_of_h(problem)
     most = {} if settings.max_steps is None else {"most": settings.max_steps}
+    if problem is not None and model.pedigree is None:
+        with journal.step("relationships"):
+            related, climb = problem.genomic.dense(), ai_reml.ai_reml_of_relationships
+    else:
+        with journal.step("dense inverse"):
+            related = inputs.inverse(journal).toarray() if problem is None else inverse_of_h(problem)
+            climb = ai_reml.ai_reml
     with journal.step("AI-REML"):
-        made = ai_reml.ai_reml(design, inverse, model.covariances, progress=tell, **most)
+        made = climb(design, related, model.covariances, progress=tell, **most)
     found.components = Components(made.variances, made.parameters, made.covariance, model.traits, model.components)
     found.facts |= {
         "method": "exact", "status": made.status, "steps": len(made.steps), "log_likelihood": made.log_likelihood,
@@ -188,11 +235,10 @@ def _simulated(
     start = model.covariances
     values = [start.genetic, *(start.others[name] for name in names[1:-1]), start.residual]
     more = {} if settings.max_steps is None else {"max_evaluations": settings.max_steps}
-    related = Numerator(inputs.pedigree, library=inputs.library, gamma=gamma(model), threads=inputs.threads)
     with journal.step("simulated scores"):
         made = estimate(
             design_model(design, problem.genomic, problem.inverse, library=inputs.library, shares=problem.shares),
-            related,
+            inputs.numerator(),
             start=np.array([value[0, 0] for value in values]),
             memory=memory,
             simulations=settings.simulations,

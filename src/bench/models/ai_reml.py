@@ -10,23 +10,23 @@ Levenberg and Marquardt do. Where no damping raises the likelihood, a step of EM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import scipy.linalg
-from scipy import sparse
 
 from bench.errors import BenchError
 from bench.models.design import Design
-from bench.models.variances import Variances, inverted
+from bench.models.reml_covariance import CovarianceFit
+from bench.models.reml_fit import EquationsFit, Fit, Matrices, parameters
+from bench.models.variances import Variances
 
 MOST_EQUATIONS = 6000
 BOUNDARY = 1e-4  # share of the total variance below which a direction counts as without variance
 FLOOR = 1e-6  # the share that it keeps, so that equations can be factored
+FLAT = 10  # damped steps without a rise, as at the boundary, where an undamped one may not go
 DAMPING = (0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
-Matrices = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -88,25 +88,51 @@ def ai_reml(
         scipy.linalg.cholesky(inverse)
     except np.linalg.LinAlgError:
         raise BenchError("AI-REML: the inverse relationship matrix is not positive definite") from None
-    fit = _Fit(design, inverse, start)
+    fit = EquationsFit(design, inverse, start)
     if not np.isfinite(fit.log_likelihood):
         raise BenchError("AI-REML: the mixed model equations are not positive definite at the starting values")
+    return _climb(fit, tolerance, most, progress)
+
+
+def ai_reml_of_relationships(
+    design: Design,
+    relationships: np.ndarray,
+    start: Variances,
+    *,
+    tolerance: float = 1e-9,
+    most: int = 200,
+    progress: Callable[[int, Step], None] | None = None,
+) -> Estimates:
+    """The same from K itself, (levels, levels), which may be singular, by the covariance matrix of the records.
+
+    BenchError for more than MOST_EQUATIONS records × traits, and for fixed effects that are confounded.
+    """
+    if (count := int(design.records.observed.sum())) > MOST_EQUATIONS:
+        raise BenchError(f"AI-REML: {count} records × traits, of which it takes up to {MOST_EQUATIONS}")
+    fit = CovarianceFit.of(design, relationships, start)
+    if not np.isfinite(fit.log_likelihood):
+        raise BenchError("AI-REML: the covariance matrix of the records is not positive definite at the start")
+    return _climb(fit, tolerance, most, progress)
+
+
+def _climb(fit: Fit, tolerance: float, most: int, progress: Callable[[int, Step], None] | None) -> Estimates:
     steps: list[Step] = []
     for number in range(most):
         better, damping = _by_average_information(fit, tolerance)
         if better is None:
-            better = _Fit(design, inverse, _variances(_floored(fit.expectation_maximised(), fit.total)))
+            better = fit.at(_variances(_floored(fit.expectation_maximised(), fit.total)))
         steps.append(Step(fit.log_likelihood, "EM" if damping is None else "AI", fit.variances))
         if progress:
             progress(number, steps[-1])
         rise = better.log_likelihood - fit.log_likelihood
         fit = better if rise > 0 else fit
-        if rise < tolerance and damping in (None, 0.0):
+        flat = len(steps) >= FLAT and fit.log_likelihood - steps[-FLAT].log_likelihood < tolerance
+        if flat or (rise < tolerance and damping in (None, 0.0)):
             return _estimates(fit, tuple(steps), tolerance)
     return replace(_estimates(fit, tuple(steps), tolerance), status="not converged")
 
 
-def _estimates(fit: _Fit, steps: tuple[Step, ...], tolerance: float) -> Estimates:
+def _estimates(fit: Fit, steps: tuple[Step, ...], tolerance: float) -> Estimates:
     slopes, curvature = fit.of_factors()
     left = slopes @ np.linalg.lstsq(curvature, slopes, rcond=None)[0] / 2
     status = "boundary" if fit.least_share() < BOUNDARY else "converged"
@@ -122,7 +148,7 @@ def _estimates(fit: _Fit, steps: tuple[Step, ...], tolerance: float) -> Estimate
     return Estimates(
         fit.variances,
         _variances(_added(zero, errors)),
-        tuple(_parameters(fit.matrices)),
+        tuple(parameters(fit.matrices)),
         covariance,
         fit.log_likelihood,
         steps,
@@ -130,7 +156,7 @@ def _estimates(fit: _Fit, steps: tuple[Step, ...], tolerance: float) -> Estimate
     )
 
 
-def _by_average_information(fit: _Fit, tolerance: float) -> tuple[_Fit | None, float | None]:
+def _by_average_information(fit: Fit, tolerance: float) -> tuple[Fit | None, float | None]:
     """After the least damped step that does not lower the likelihood, and its damping; None if all do."""
     slopes, curvature = fit.of_factors()
     scale = np.abs(np.diag(curvature)) + 1e-12 * np.abs(curvature).max()
@@ -144,7 +170,7 @@ def _by_average_information(fit: _Fit, tolerance: float) -> tuple[_Fit | None, f
             moved, at = root.copy(), np.tril_indices(len(root))
             moved[at] += step[first : first + len(at[0])]
             found[name], first = moved @ moved.T, first + len(at[0])
-        candidate = _Fit(fit.design, fit.inverse, _variances(_floored(found, fit.total)))
+        candidate = fit.at(_variances(_floored(found, fit.total)))
         if candidate.log_likelihood >= fit.log_likelihood - tolerance / 10:
             return candidate, damping
     return None, None
@@ -162,157 +188,9 @@ def _floored(matrices: Matrices, total: Matrices) -> Matrices:
     return found
 
 
-class _Fit:
-    """The likelihood, its slopes and its average information at some variances."""
-
-    def __init__(self, design: Design, inverse: np.ndarray, variances: Variances):
-        self.design, self.inverse, self.variances = design, inverse, variances
-        self.matrices: Matrices = {"genetic": variances.genetic, "residual": variances.residual, **variances.others}
-        levels = len(inverse)
-        equations = design.assemble(sparse.csr_array((levels, levels)), variances)
-        S, others = equations.matrix.toarray(), design.others
-        S[others:, others:] += np.kron(inverse, inverted(variances.genetic))
-        self.precision = design.precision(variances)
-        try:
-            self._factor = scipy.linalg.cho_factor(S, lower=True, overwrite_a=True)
-        except np.linalg.LinAlgError:
-            self.log_likelihood = -np.inf
-            return
-        self.v = scipy.linalg.cho_solve(self._factor, equations.rhs)
-        self.projected = design.projected(self.v, variances)
-        twice = 2 * np.log(np.diag(self._factor[0])).sum() + self._log_residual()
-        for name, m in self.levels.items():
-            if name != "residual":
-                twice += m * np.linalg.slogdet(self.matrices[name])[1]
-        self.log_likelihood = -0.5 * float(twice + np.nansum(design.records.y * self.projected))
-
-    def _log_residual(self) -> float:
-        """log|R|, of what was recorded."""
-        observed = self.design.records.observed
-        missing = (~observed)[:, :, None] * np.eye(observed.shape[1])
-        return -float(np.linalg.slogdet(self.precision.data + missing)[1].sum())
-
-    @property
-    def levels(self) -> dict[str, int]:
-        """m of each matrix, in the order of the parameters."""
-        random = {term.name: len(term.levels) for term in self.design.random_terms}
-        return {"genetic": len(self.inverse), "residual": len(self.design.records), **random}
-
-    @property
-    def total(self) -> Matrices:
-        """The variance that the records of each matrix's traits have in all."""
-        t = len(self.matrices["residual"])
-        traits = sum(np.diag(matrix)[:t] for name, matrix in self.matrices.items())
-        return {name: np.resize(traits, len(matrix)) for name, matrix in self.matrices.items()}
-
-    def least_share(self) -> float:
-        """The smallest variance in any direction of any matrix, as a share of the total."""
-        scales = {name: np.sqrt(total) for name, total in self.total.items()}
-        return min(
-            float(np.linalg.eigvalsh(matrix / np.outer(scales[name], scales[name]))[0])
-            for name, matrix in self.matrices.items()
-        )
-
-    def _effects(self) -> Iterator[tuple[str, slice, np.ndarray | None]]:
-        """Name, equations and inverse relationship matrix (None for I) of each random effect."""
-        start = self.design.fixed
-        yield "genetic", slice(self.design.others, None), self.inverse
-        for term in self.design.random_terms:
-            yield term.name, slice(start, start + term.size), None
-            start += term.size
-
-    @cached_property
-    def _curvature(self) -> Matrices:
-        """D of each matrix: the slope of the log-likelihood is ½ tr(D ∂Σ)."""
-        C = scipy.linalg.cho_solve(self._factor, np.eye(len(self.v)))
-        found = {}
-        for name, at, K in self._effects():
-            q = len(self.matrices[name])
-            U, block = self.v[at].reshape(-1, q), C[at, at].reshape(-1, q, self.levels[name], q)
-            if K is None:
-                expected = np.einsum("iaib->ab", block) + U.T @ U
-            else:
-                expected = np.einsum("ij,jaib->ab", K, block, optimize=True) + U.T @ (K @ U)
-            inverse = inverted(self.matrices[name])
-            found[name] = inverse @ expected @ inverse - self.levels[name] * inverse
-        found["residual"] = self._of_residual(C)
-        return {name: (found[name] + found[name].T) / 2 for name in self.matrices}
-
-    def _of_residual(self, C: np.ndarray) -> np.ndarray:
-        design = self.design
-        n, t = design.records.y.shape
-        W = design.incidence
-        spread, blocks = W @ C[: design.columns, : design.columns], np.empty((n, t, t))
-        for j in range(t):
-            for k in range(t):
-                blocks[:, j, k] = W[k::t].multiply(spread[j::t]).sum(axis=1)
-        P = self.precision.data - self.precision.data @ blocks @ self.precision.data
-        root = np.sqrt(design.records.weights)
-        trace = (P / root[:, :, None] / root[:, None, :]).sum(axis=0)
-        return design.residual_quadratic(self.v, self.variances) - trace
-
-    @property
-    def roots(self) -> Matrices:
-        """The Cholesky factors L of the matrices."""
-        return {name: np.linalg.cholesky(matrix) for name, matrix in self.matrices.items()}
-
-    def of_factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes of the log-likelihood in the lower triangles of the factors L, and −its curvature."""
-        slopes, bends, jacobians = [], [], []
-        for name, L in self.roots.items():
-            D, at = self._curvature[name], np.tril_indices(len(L))
-            slopes.append((D @ L)[at])
-            row, column = at
-            bends.append(D[np.ix_(row, row)] * (column[:, None] == column))
-            J = np.zeros((len(row), len(row)))  # of the lower triangle of Σ in that of L
-            for b, (r, c) in enumerate(zip(row, column, strict=True)):
-                E = np.zeros_like(L)
-                E[r, c] = 1.0
-                J[:, b] = (E @ L.T + L @ E.T)[at]
-            jacobians.append(J)
-        J = scipy.linalg.block_diag(*jacobians)
-        return np.concatenate(slopes), J.T @ self.information @ J - scipy.linalg.block_diag(*bends)
-
-    @cached_property
-    def information(self) -> np.ndarray:
-        """The average information of the parameters."""
-        F = np.column_stack([self._working(*parameter) for parameter in _parameters(self.matrices)])
-        weighted, W = self.precision @ F, self.design.incidence
-        inside = np.zeros((len(self.v), F.shape[1]))
-        inside[: self.design.columns] = W.T @ weighted
-        return (F.T @ weighted - inside.T @ scipy.linalg.cho_solve(self._factor, inside)) / 2
-
-    def _working(self, name: str, j: int, k: int) -> np.ndarray:
-        """V_i P y, (R·t,), of the parameter (j, k) of a matrix."""
-        matrix = self.matrices[name]
-        E = np.zeros_like(matrix)
-        E[j, k] = E[k, j] = 1.0
-        if name == "residual":
-            root = np.sqrt(self.design.records.weights)
-            return np.where(self.design.records.observed, self.projected / root @ E / root, 0.0).ravel()
-        at = next(at for other, at, _ in self._effects() if other == name)
-        direction = np.zeros_like(self.v)
-        direction[at] = (self.v[at].reshape(-1, len(matrix)) @ inverted(matrix) @ E).ravel()
-        return self.design.fitted(direction).ravel()
-
-    def expectation_maximised(self) -> Matrices:
-        """The matrices after a step of EM."""
-        return {
-            name: matrix + matrix @ self._curvature[name] @ matrix / self.levels[name]
-            for name, matrix in self.matrices.items()
-        }
-
-
-def _parameters(matrices: Matrices) -> Iterator[tuple[str, int, int]]:
-    """Matrix, row and column of each parameter: the lower triangles."""
-    for name, matrix in matrices.items():
-        for j, k in zip(*np.tril_indices(len(matrix)), strict=True):
-            yield name, int(j), int(k)
-
-
 def _added(matrices: Matrices, step: np.ndarray) -> Matrices:
     found = {name: matrix.copy() for name, matrix in matrices.items()}
-    for (name, j, k), value in zip(_parameters(matrices), step, strict=True):
+    for (name, j, k), value in zip(parameters(matrices), step, strict=True):
         found[name][j, k] += value
         if j != k:
             found[name][k, j] += value

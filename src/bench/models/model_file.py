@@ -54,6 +54,18 @@ class GenotypeFiles(_Stanza):
     weights: File | None = None
 
 
+class Relationship(_Stanza):
+    """What relationships the genotypes make. theta: the width of the Gaussian kernel."""
+
+    kind: Literal["vanraden1", "vanraden2", "standardised", "gaussian"] = "vanraden1"
+    theta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    @property
+    def linear(self) -> bool:
+        """Whether breeding values are sums of SNP effects."""
+        return self.kind != "gaussian"
+
+
 class SingleStep(_Stanza):
     """How genotypes and pedigree are brought together, and how the equations are solved."""
 
@@ -100,8 +112,9 @@ class Model(_Stanza):
     permanent: bool = False
     maternal: Maternal | None = None
     weights: str | dict[str, str] | None = None
-    pedigree: PedigreeFile
+    pedigree: PedigreeFile | None = None
     genotypes: GenotypeFiles | None = None
+    relationship: Relationship = Relationship()
     single_step: SingleStep = SingleStep()
     variances: dict[str, Any]
     output: Output = Output()
@@ -123,8 +136,34 @@ class Model(_Stanza):
                 raise ValueError(
                     f"random: {name!r} is a fixed effect as well, which leaves nothing to it; take one off"
                 )
+        self._fits_pedigree()
         assert self.covariances
         return self
+
+    def _fits_pedigree(self) -> None:
+        """What needs a pedigree has one, and what it cannot go with is not there."""
+        if self.genotypes is None and "relationship" in self.model_fields_set:
+            raise ValueError("relationship: it is that of genotypes, and the model has none; take it off")
+        if self.pedigree is not None:
+            if not self.relationship.linear:
+                raise ValueError(
+                    f"relationship.kind: {self.relationship.kind} goes without a pedigree; take one of them off"
+                )
+            if self.pedigree.metafounders and "kind" in self.relationship.model_fields_set:
+                raise ValueError("relationship.kind: metafounders have a coding of their own; take it off")
+            return
+        if self.genotypes is None:
+            raise ValueError("the model has neither a `pedigree` nor `genotypes`, and needs one of them or both")
+        for key, nothing in (("polygenic", 0), ("tuning", "none")):
+            if key in self.single_step.model_fields_set and getattr(self.single_step, key) != nothing:
+                raise ValueError(f"single_step.{key}: it is about the pedigree, and the model has none; take it off")
+        if self.maternal and self.maternal.dam is None:
+            raise ValueError("maternal.dam: without a pedigree it has to name a column of the records")
+
+    @property
+    def polygenic(self) -> float:
+        """The share of A in the relationships of the genotyped; 0 without a pedigree."""
+        return self.single_step.polygenic if self.pedigree else 0.0
 
     def _are_traits(self, key: str, names: dict[str, Any]) -> None:
         for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ class Records:
     animal: (R,) rows in the pedigree. y: (R, t), NaN where a trait is missing. weights: (R, t), 1 where the model has
     none. factors: by column. covariates: (R,) by column, as they are in the file; NaN only where no trait needs them.
     dam: (R,) rows in the pedigree of who brought the animal up, NONE if unknown; None without maternal effects.
-    notes: what was left out or looks odd, in sentences.
+    notes: what was left out or looks odd, in sentences. labels: (R,) text of a column that is no part of the model.
     """
 
     traits: tuple[str, ...]
@@ -46,6 +46,7 @@ class Records:
     covariates: dict[str, np.ndarray]
     dam: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.animal)
@@ -55,16 +56,32 @@ class Records:
         """(R, t) whether a trait was recorded."""
         return ~np.isnan(self.y)
 
+    def of_animals(self, rows: np.ndarray, animals: np.ndarray) -> Records:
+        """The records `rows` (bool, or places), whose animals are those of a pedigree of the sorted `animals`; levels
+        keep their numbers. There must be no maternal effects."""
+        if self.dam is not None:
+            raise ValueError("records with maternal effects cannot be taken apart")
+        return replace(
+            self,
+            animal=np.searchsorted(animals, self.animal[rows]).astype(np.int32),
+            y=self.y[rows],
+            weights=self.weights[rows],
+            factors={name: Factor(factor.codes[rows], factor.levels) for name, factor in self.factors.items()},
+            covariates={name: values[rows] for name, values in self.covariates.items()},
+            notes=(),
+            labels=None if self.labels is None else self.labels[rows],
+        )
 
-def read_records(model: Model, pedigree: Pedigree) -> Records:
+
+def read_records(model: Model, pedigree: Pedigree, *, label: str | None = None) -> Records:
     """The records of `model.records`, whose animals are those of `pedigree`.
 
     The file has a header and a line a record; columns are separated by tabs, commas, semicolons or blanks, whichever
     the header uses first in this order. Empty, NA, nan and . are missing, whatever the case. BenchError names the
-    column, the line or the animals that cannot be used.
+    column, the line or the animals that cannot be used. label: a further column, which every record needs.
     """
     path = model.records
-    table = _table(path, list(_columns(model)))
+    table = _table(path, list(_columns(model) | ({label: None} if label else {})))
     y = np.column_stack([_numbers(path, table[trait], missing=True) for trait in model.traits])
     for trait, column in zip(model.traits, y.T, strict=True):
         if np.isnan(column).all():
@@ -72,6 +89,8 @@ def read_records(model: Model, pedigree: Pedigree) -> Records:
     kept = np.flatnonzero((~np.isnan(y)).any(axis=1))
     left_out = len(table) - kept.size
     table, y = table.iloc[kept], y[kept]
+    if model.pedigree is None:
+        _check_genotyped(model, table[model.animal], pedigree)
     animal = _animals(path, table[model.animal], pedigree, of=model.animal)
     weights = np.ones(y.shape)
     for j, trait in enumerate(model.traits):
@@ -97,7 +116,11 @@ def read_records(model: Model, pedigree: Pedigree) -> Records:
             raise BenchError(f"{path}: a maternal effect is asked for, and no record has a known dam")
         if unknown:
             notes.append(f"{unknown} records have an unknown dam, and no maternal effect")
-    return Records(model.traits, animal, y, weights, factors, covariates, dam, tuple(notes))
+    labels = None
+    if label is not None:
+        labels = table[label].to_numpy(object)
+        _refuse(path, table[label], table[label].str.lower().isin(MISSING).to_numpy(), "every record needs one")
+    return Records(model.traits, animal, y, weights, factors, covariates, dam, tuple(notes), labels)
 
 
 def _columns(model: Model) -> dict[str, None]:
@@ -180,6 +203,20 @@ def _refuse(path: Path, texts: pd.Series, wrong: np.ndarray, need: str) -> None:
 
 def _animals(path: Path, ids: pd.Series, pedigree: Pedigree, *, of: str) -> np.ndarray:
     return pedigree.rows(ids.to_numpy(object), of=f"{path}: column {of!r}").astype(np.int32)
+
+
+def _check_genotyped(model: Model, ids: pd.Series, pedigree: Pedigree) -> None:
+    """BenchError names animals with records that have no genotypes, where these are all that is known of them."""
+    assert model.genotypes is not None
+    known = ids.isin(pedigree.index)
+    if not known.all():
+        absent = ids[~known].drop_duplicates()
+        named = ", ".join(map(repr, absent[:10])) + (", …" if len(absent) > 10 else "")
+        raise BenchError(
+            f"{model.records}: {len(absent)} of {ids.nunique()} animals with records are not in "
+            f"{model.genotypes.plink}.fam: {named}; a model without a pedigree needs the genotypes of all: leave "
+            "their records out, or name a pedigree"
+        )
 
 
 def _dams(path: Path, table: pd.DataFrame, column: str | None, pedigree: Pedigree, animal: np.ndarray) -> np.ndarray:

@@ -32,11 +32,13 @@ def snp_coding(
     """W and the divisor c of G = WW'/c, with d_j = 1 unless weights are given and sums over the SNPs that are kept.
 
     "vanraden1": W = (Z − 2p)√d, c = Σ d 2p(1−p) (VanRaden 2008, method 1; weights: Wang et al. 2012).
+    "vanraden2": W = (Z − 2p)√d/√(2p(1−p)), c = Σ d over the SNPs that vary (VanRaden 2008, method 2).
     "standardised": W = (Z − 2p)√d/sd, c = Σ d; sd is that of the calls, √(2p(1−p)) where p is given.
     "metafounder": W = (Z − 1)√d, c = Σ d/2, the relationships G05 that fit A of metafounders (Christensen 2012;
     Legarra et al. 2015). A missing call counts as the centre, here as a dosage of 1.
 
-    min_maf: the lowest frequency, among the calls, of the rarer allele. keep: (m,) of bool. weights: (m,), positive.
+    min_maf: the lowest frequency, among the calls, of the rarer allele. keep: (m,) of bool. weights: (m,), not
+    negative; 0 leaves a SNP out.
     frequencies: (m,) of the counted allele, in [0, 1]; by default those of the calls.
     BenchError: an array of another length or with such values; no SNP that varies, or none left.
     """
@@ -45,6 +47,9 @@ def snp_coding(
     mean, sd = dosage_moments(packed)
     kept = _kept(packed, mean, min_maf, keep)
     d = _weights(packed, weights)
+    kept &= d > 0
+    if not kept.any():
+        raise BenchError(f"{packed.path or 'genotypes'}: all SNPs that are kept have the weight 0")
     p = _frequencies(packed, frequencies)
     centre, scale, terms = CODINGS[relationship](mean, sd, d, p)
     divisor = float(np.sum(terms if kept.all() else terms[kept]))
@@ -70,6 +75,14 @@ def _standardised(
     return centre, np.divide(np.sqrt(d), sd, out=np.zeros_like(sd), where=sd > 0), d
 
 
+def _vanraden2(
+    mean: np.ndarray, sd: np.ndarray, d: np.ndarray, p: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    centre = mean if p is None else 2 * p
+    spread = np.sqrt(centre * (1 - centre / 2))
+    return centre, np.divide(np.sqrt(d), spread, out=np.zeros_like(spread), where=spread > 0), d * (spread > 0)
+
+
 def _metafounder(
     mean: np.ndarray, sd: np.ndarray, d: np.ndarray, p: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,6 +93,7 @@ def _metafounder(
 
 CODINGS: dict[str, Parts] = {
     "vanraden1": _vanraden1,
+    "vanraden2": _vanraden2,
     "standardised": _standardised,
     "metafounder": _metafounder,
 }
@@ -111,10 +125,14 @@ def _weights(packed: PackedGenotypes, weights: np.ndarray | None) -> np.ndarray:
     if weights is None:
         return np.ones(packed.n_snps)
     d = _per_snp(packed, weights, "weight")
-    if (wrong := np.flatnonzero(~(np.isfinite(d) & (d > 0)))).size:
+    if (wrong := np.flatnonzero(~(np.isfinite(d) & (d >= 0)))).size:
         raise BenchError(
-            f"{packed.path or 'genotypes'}: {wrong.size} SNP weights are not positive numbers, such as "
-            f"{d[wrong[0]]:g} of SNP {wrong[0] + 1}; leave SNPs out by a mask instead"
+            f"{packed.path or 'genotypes'}: {wrong.size} SNP weights are negative or no numbers, such as "
+            f"{d[wrong[0]]:g} of SNP {wrong[0] + 1}; 0 leaves a SNP out"
+        )
+    if not d.any():
+        raise BenchError(
+            f"{packed.path or 'genotypes'}: all {d.size} SNP weights are 0: there is no relationship to speak of"
         )
     return d
 

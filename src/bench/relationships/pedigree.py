@@ -128,6 +128,12 @@ def read_pedigree(path: Path | str, *, selfing: bool = False, groups: Sequence[s
         raise BenchError(f"{path}: {error}") from None
 
 
+def founders(ids: Sequence[str]) -> Pedigree:
+    """Animals of whom no parent is known, in this order. ids: unique."""
+    unknown = np.full(len(ids), NONE, np.int32)
+    return Pedigree(np.array(ids, object), unknown, unknown)
+
+
 def from_table(table: pd.DataFrame, *, selfing: bool = False, groups: Sequence[str] = ()) -> Pedigree:
     """The pedigree of a table with the columns id, sire and dam (text), and if there are any sex and born.
 

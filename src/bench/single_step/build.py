@@ -16,6 +16,7 @@ from bench.relationships.genomic import Coding, dense_grm
 from bench.relationships.numerator import GenotypedNumerator, Numerator
 from bench.relationships.pedigree import Pedigree
 from bench.relationships.tuning import Tuning, blend
+from bench.relationships.unrelated import Unrelated
 from bench.single_step.problem import Genomic, Problem, single_step_problem
 from bench.solvers.operator import Operator
 
@@ -74,6 +75,25 @@ def build_problem(
     groups = pedigree.groups and gamma is None
     shares = pedigree.group_shares()[genotyped] if groups else None
     return single_step_problem(equations, genomic, made, library=library, shares=shares)
+
+
+def genomic_problem(
+    design: Design,
+    variances: Variances,
+    markers: Operator,
+    marker_variance: float,
+    *,
+    library: Path,
+    gram: Callable[[], np.ndarray] | None = None,
+) -> Problem:
+    """GBLUP: all levels of the design are genotyped animals, whose relationships are ν MM' alone.
+
+    markers: M (n, m), in the order of the levels; marker_variance: ν. gram: M M' as an array. G may be singular.
+    """
+    n = design.animals
+    inverse = sparse.csr_array(sparse.eye_array(n, format="csr"))
+    genomic = Genomic(np.arange(n), markers, marker_variance, 0.0, Unrelated(n), gram=gram)
+    return Problem(design.assemble(inverse, variances), genomic, inverse, library)
 
 
 def _gram(genotypes: PackedGenotypes, coding: Coding, library: Path | None, threads: int) -> np.ndarray:

@@ -61,7 +61,8 @@ class Genomic:
     def dense(self) -> np.ndarray:
         """Gw, (g, g)."""
         gram = self.gram() if self.gram else self.markers.matmul(dense(self.markers).T)
-        return self.marker_variance * gram + self.constant + self.polygenic * self.dense_numerator()
+        own = self.polygenic * self.dense_numerator() if self.polygenic else 0.0
+        return self.marker_variance * gram + self.constant + own
 
     def dense_numerator(self) -> np.ndarray:
         """A_gg, (g, g)."""

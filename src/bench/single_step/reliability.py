@@ -83,7 +83,7 @@ def exact(problem: Problem, *, memory: int, animals: np.ndarray | None = None) -
             C[np.ix_(rows * q + a, rows * q + b)] += problem.precision[a, b] * difference
     of_levels = _inverse_diagonal(C, "the coefficient matrix").reshape(-1, q)
     del C
-    H = _absorbed(sparse.csr_array(problem.inverse[:random, :random]), levels)
+    H = absorbed(sparse.csr_array(problem.inverse[:random, :random]), levels)
     H[np.ix_(rows, rows)] += difference
     own = _inverse_diagonal(H, "the inverse of H")
     wanted = levels < n if animals is None else np.isin(levels, animals)
@@ -112,18 +112,18 @@ def _coefficients(problem: Problem, levels: np.ndarray) -> np.ndarray:
     equations, matrix, q = problem.equations, problem.equations.matrix, problem.components
     kept = (equations.others + levels[:, None] * q + np.arange(q)).ravel()
     if problem.shares is None or not equations.groups:
-        return _absorbed(matrix, kept)
+        return absorbed(matrix, kept)
     others = np.setdiff1d(np.arange(equations.animals), problem.genomic.rows)
     change = group_deviations(equations, others, group_shares(problem)[others])
     groups = np.arange(equations.others + equations.animals * q, equations.size)
-    left = _absorbed(sparse.csr_array(change.T @ matrix @ change), np.concatenate([kept, groups]))
+    left = absorbed(sparse.csr_array(change.T @ matrix @ change), np.concatenate([kept, groups]))
     n = kept.size
     coupling = left[:n, n:]
     # Groups that are confounded, with each other or with fixed effects, leave a singular matrix here.
     return left[:n, :n] - coupling @ pinvh(left[n:, n:], rtol=1e-10) @ coupling.T
 
 
-def _absorbed(matrix: sparse.csr_array, kept: np.ndarray) -> np.ndarray:
+def absorbed(matrix: sparse.csr_array, kept: np.ndarray) -> np.ndarray:
     """M_kk − M_ko M_oo⁻¹ M_ok of a sparse matrix, dense; o are all others."""
     others = np.setdiff1d(np.arange(len(matrix.indptr) - 1), kept)
     rows = sparse.csr_array(matrix[kept])

@@ -59,3 +59,17 @@ class Cholesky:
             raise BenchError(f"Cholesky: no inverse, the factor has a zero at row {info}")
         del self.factor
         return inverse.diagonal().copy()
+
+
+def semidefinite_root(matrix: np.ndarray) -> np.ndarray:
+    """T (n, r) with TT' = A of rank r, by Cholesky with pivoting (LAPACK's dpstrf; Higham 1990).
+
+    matrix: (n, n) float64, symmetric and positive semidefinite; it is used up.
+    """
+    (pstrf,) = get_lapack_funcs(("pstrf",), (matrix,))
+    factor, pivots, rank, info = pstrf(matrix.T, lower=1, overwrite_a=1)
+    if info < 0:
+        raise ValueError(f"dpstrf: argument {-info} is wrong")
+    T = np.zeros((len(matrix), rank))
+    T[pivots - 1] = np.tril(factor)[:, :rank]
+    return T

@@ -214,6 +214,20 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "what": ("what", _plain),
     "published": ("published", _count),
     "least": ("least here", _count),
+    "over": ("over", _plain),
+    "fold": ("fold", _plain),
+    "repeat": ("repeat", _count),
+    "folds": ("folds", _count),
+    "training": ("in training", _count),
+    "held_out": ("held out", _count),
+    "individuals": ("animals", _count),
+    "steps": ("steps", _count),
+    "genetic_share": ("genetic share", _fixed),
+    "ability": ("ability", _number),
+    "ability_phenotype": ("of phenotypes", _number),
+    "mse": ("MSE", _number),
+    "accuracy_ratio": ("ratio of accuracies", _number),
+    "reliability_ratio": ("ratio of reliabilities", _number),
     "largest": ("largest here", _count),
     "lambda_difference": ("from eigen-REML", _error),
     "loo_mse": ("LOO MSE", _fixed),
@@ -234,7 +248,7 @@ TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targ
         "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
         "previous", "beside",
         "claim", "wanted", "unit", "verdict", "expected", "cell", "variant", "preconditioner", "fastest", "liu_best",
-        "meets", "group", "source", "what", "measure"}  # fmt: skip
+        "meets", "group", "source", "what", "over", "fold", "measure"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:

@@ -82,6 +82,7 @@ def evaluation_of(data: Dataset, traits: list[str], *, genotyped: int | None = N
     """
     spec = livestock(data)
     model = _model(data, spec, traits)
+    assert model.pedigree is not None, "livestock has a pedigree"
     pedigree = read_pedigree(model.pedigree.file)
     rows = pedigree.rows(data.sample_ids(), of=f"{data.fam}")
     made = Evaluation(data, spec, model, pedigree, read_records(model, pedigree), rows, data.packed())
