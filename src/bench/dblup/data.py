@@ -14,12 +14,15 @@ from bench.models.gblup import Records
 class Data(eqx.Module):
     """The r records of n genotyped individuals, an individual without one being masked, never imputed.
 
-    y: (r,) phenotypes. basis, triangle: the QR of the fixed effects, X = basis·triangle, (r, p) and (p, p):
-    P and the likelihood depend on X's column space alone. index: (r,) positions among the individuals.
-    members: (K, s) positions among the records of the held-out records of K folds, r where a fold has fewer than s.
+    y: (r,) phenotypes less what least squares fit of the effects takes of them, offset (p,): P is blind to it, and
+    a tolerance relative to y would be one relative to the mean. basis, triangle: the QR of the fixed effects,
+    X = basis·triangle, (r, p) and (p, p): P and the likelihood depend on X's column space alone. index: (r,)
+    positions among the individuals. members: (K, s) positions among the records of the held-out records of K folds,
+    r where a fold has fewer than s.
     """
 
     y: jax.Array
+    offset: jax.Array
     basis: jax.Array
     triangle: jax.Array
     index: jax.Array
@@ -48,7 +51,8 @@ class Data(eqx.Module):
             raise BenchError(f"{name}: they do not vary around their fixed effects; there is nothing to learn from")
         members = None if folds is None else _members(np.asarray(folds)[records.index], basis, name)
         return cls(
-            jnp.asarray(records.y),
+            jnp.asarray(residual),
+            jnp.asarray(basis.T @ records.y),
             jnp.asarray(basis),
             jnp.asarray(triangle),
             jnp.asarray(records.index),

@@ -94,7 +94,7 @@ class GBLUP(eqx.Module):
 
     def fixed_effects(self, data: Data) -> jax.Array:
         """b̂, (p,), of the fixed effects as they were given."""
-        return jnp.linalg.solve(data.triangle, _solved(self, data)[0])
+        return jnp.linalg.solve(data.triangle, data.offset + _solved(self, data)[0])
 
     def variances(self, data: Data) -> tuple[float, float]:
         """σu² = y'Py/(r − p) and σe² = λσu²: REML's, if λ is."""

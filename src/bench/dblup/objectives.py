@@ -62,7 +62,7 @@ class System(abc.ABC):
 
     @cached_property
     def b(self) -> jax.Array:
-        """(p,) generalised least squares estimates, for the basis."""
+        """(p,) generalised least squares estimates for the basis, less the data's offset."""
         return jnp.linalg.solve(self.information, self.data.basis.T @ self.Viy)
 
     @cached_property

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.dblup.optimise import Evaluation
 
 MOST = 200  # parameters: the information takes a solve for each
+FLATTEST = 1e-3  # eigenvalue of the information, of the largest
 LONGEST = 1.0  # step of a raw parameter
 HALVINGS = 5
 TURNED = 0.9
@@ -41,7 +42,7 @@ def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -
         )
     flat, (_, gradient) = evaluation.first, evaluation(evaluation.first)
     (low, high), freedom = evaluation.bounds, evaluation.data.freedom
-    inverse = np.linalg.pinv(_curvature(evaluation, flat), rcond=1e-9, hermitian=True)
+    inverse = _inverse_curvature(evaluation, flat)
     for _ in range(steps):
         # With the loss −2ℓ/(r − p) the squared distance in standard errors is ½(r − p)g'H⁻¹g.
         away = np.sqrt(freedom / 2 * max(gradient @ inverse @ gradient, 0.0))
@@ -67,20 +68,30 @@ def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -
     return "iteration cap"
 
 
-def _curvature(evaluation: Evaluation, flat: np.ndarray) -> np.ndarray:
-    """An approximation of the scaled loss's Hessian at `flat`, where the gradient has just been computed."""
+def _inverse_curvature(evaluation: Evaluation, flat: np.ndarray) -> np.ndarray:
+    """Of an approximation of the scaled loss's Hessian at `flat`, where the gradient has just been computed.
+
+    It is 0 along what changes no weight, as the sum of the logits, and elsewhere bounded by FLATTEST: the solves'
+    tolerance may leave the information's small eigenvalues anything, also negative.
+    """
     learned = evaluation.unravel(jnp.asarray(flat))
-    H, ridge = _information(learned, evaluation.rest, evaluation.data, evaluation.start)
+    H, ridge, moves = (
+        np.asarray(x) for x in _information(learned, evaluation.rest, evaluation.data, evaluation.start)
+    )
     # Per record the other criteria bend about as −2ℓ does, relative to their value.
     unit = 1.0 if evaluation.rest.objective == "reml" else evaluation.history[-1].loss / evaluation.scale
-    return unit * np.asarray(H) + np.asarray(ridge) / evaluation.scale
+    values, vectors = np.linalg.eigh(moves)
+    basis = vectors[:, values > 1e-10 * values[-1]]
+    values, vectors = np.linalg.eigh(basis.T @ (unit * H + ridge / evaluation.scale) @ basis)
+    vectors = basis @ vectors
+    return vectors / np.maximum(values, FLATTEST * values[-1]) @ vectors.T
 
 
 @eqx.filter_jit
-def _information(learned: Any, rest: Any, data: Data, start: Any) -> tuple[jax.Array, jax.Array]:
-    """The average information of −2ℓ/(r − p) with σu² profiled out, and the Hessian of the ridge; (q, q) each.
+def _information(learned: Any, rest: Any, data: Data, start: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The average information of −2ℓ/(r − p) with σu² profiled out, the Hessian of the ridge, and F'F; (q, q) each.
 
-    f_i = V_i Py: H_ij = [f_i'Pf_j − (f_i'Py)(f_j'Py)/y'Py]/y'Py (Gilmour, Thompson & Cullis 1995, per σu²).
+    F's columns are f_i = V_i Py, and H_ij = [f_i'Pf_j − (f_i'Py)(f_j'Py)/y'Py]/y'Py (Gilmour et al. 1995, per σu²).
     """
     flat, unravel = ravel_pytree(learned)
     model = eqx.combine(learned, rest)
@@ -97,4 +108,4 @@ def _information(learned: Any, rest: Any, data: Data, start: Any) -> tuple[jax.A
     along = F.T @ Py
     H = (F.T @ system.project(F) - jnp.outer(along, along) / quadratic) / quadratic
     ridge = jax.hessian(lambda flat: model.ridge * eqx.combine(unravel(flat), rest).link.spread())(flat)
-    return (H + H.T) / 2, ridge
+    return (H + H.T) / 2, ridge, F.T @ F
