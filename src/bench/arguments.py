@@ -181,7 +181,8 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at = verb("variances", "estimate the variance components of a model file")
     at.add_argument("model", type=Path, help="model file (docs/models.md), whose variances are the start")
     path(at, "--out", help="folder to write to")
-    at.add_argument("--method", metavar="NAME", default="auto", help="exact, simulated, or auto (default)")
+    methods = "exact, simulated, eigen, lanczos, or auto (default)"
+    at.add_argument("--method", metavar="NAME", default="auto", help=methods)
     at.add_argument("--simulations", type=int, metavar="N", default=15, help="simulated data sets (default: 15)")
     at.add_argument("--seed", type=int, metavar="N", default=1, help="of the simulation (default: 1)")
     at.add_argument("--max-steps", type=int, metavar="N", help="most steps (default: the method's own)")

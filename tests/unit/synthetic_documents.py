@@ -146,6 +146,32 @@ def gram_document(dataset: str, method: str, target: str, threads: int = 1) -> D
     return doc
 
 
+def lanczos_reml_document(n: int, *, eigen: bool = False) -> Document:
+    """11 products of 8 columns in twice the time that they take alone."""
+    m = SIZES["cattle"][1]
+    identity = {"experiment": "lanczos_reml", "dataset": "cattle", "n": n, "samples": n, "m": m, "trait": "h2=0.3"}
+    doc = Document(identity | {"kernel": "auto", "target": "avx512vnni", "dtype": "f8", "threads": 2}, PROVENANCE)
+    for direction, seconds in (("matmul", 1e-5 * n), ("rmatmul", 2e-5 * n)):
+        for repeat, wobble in enumerate(WOBBLE):
+            place = {"phase": "product", "direction": direction, "k": 8, "repeat": repeat}
+            doc.add("product_time", seconds * wobble, "s", **place)
+            doc.add("product_cpu", 3 * seconds * wobble, "s", **place)
+    doc.add("prepare_time", 2.0, "s", phase="prepare")
+    doc.add("coding_time", 1.0, "s", phase="prepare")
+    numbers = {
+        "reml_time": 2 * 11 * 3e-5 * n, "reml_cpu": 4 * 11 * 3e-5 * n, "products": 11, "passes": 22.25,
+        "converged": 1, "variance_ratio": 2.0, "h2": 1 / 3, "log_variance_ratio_standard_error": 5 / n**0.5,
+        "log_variance_ratio_monte_carlo_error": 1 / n**0.5,
+    }  # fmt: skip
+    for name, value in numbers.items():
+        doc.add(name, value, "s" if name.startswith("reml_") else "1", phase="reml")
+    doc.add("peak_rss", 1e5 * n, "B", phase="memory")
+    if eigen:
+        doc.add("truncation_error", 1e-5, "1", phase="reml")
+        doc.add("variance_ratio", 2.0 * np.exp(0.01), "1", phase="eigen")
+    return doc
+
+
 def reference_document(dataset: str, trait: str, ability: float) -> Document:
     n, m = SIZES[dataset]
     identity = {"experiment": "gblup", "dataset": dataset, "n": n, "m": m, "trait": trait}
@@ -407,6 +433,7 @@ def documents() -> dict[str, Document]:
     docs += [refused_document(d, "gpu_2bit", t, dtype) for d in SIZES for t in ("sm_80", "sm_90") for dtype in PEAK]
     docs += [wrong_document(), paired_document(), limits_document(), centred_document({"centred": 1.01})]
     docs += [gram_document(d, *which, threads) for d in SIZES for which in GRAM_SECONDS for threads in (1, 2)]
+    docs += [lanczos_reml_document(1000, eigen=True), lanczos_reml_document(4000)]
     traits = (("cattle", "yield", 0.42), ("cattle", "fat", 0.35), ("pigs", "gain", 0.28))
     docs += [reference_document(*trait) for trait in traits]
     docs += [solve_document(d, trait, *kernel) for d, trait, _ in traits for kernel in SHARE]

@@ -67,6 +67,7 @@ STANZAS = [
     ("### paired", "", experiments.load("paired").Stanza),
     ("### centred", "", experiments.load("centred").Stanza),
     ("### gram", "", experiments.load("gram").Stanza),
+    ("### lanczos_reml", "", experiments.load("lanczos_reml").Stanza),
     ("### gblup", "", experiments.load("gblup").Stanza),
     ("### single_step", "", experiments.load("single_step").Stanza),
     ("### single_step", "", experiments.load("single_step").View),

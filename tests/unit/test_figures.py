@@ -260,6 +260,17 @@ def test_gram_draws_a_bar_of_the_rate_per_method_and_says_the_ratio(frame):
     assert {"16×", "1×", "0.8×"} <= {t.get_text() for t in at.texts}
 
 
+def test_lanczos_reml_draws_both_errors_and_the_share(frame):
+    figure = figures.load("lanczos_reml").draw(frame)
+    estimate, time, share = figure.axes
+    assert share.lines[0].get_ydata() == pytest.approx([50, 50])
+    taken, alone = time.lines[0].get_ydata(), time.lines[1].get_ydata()
+    np.testing.assert_allclose(taken, 2 * np.asarray(alone))
+    spans = sorted(np.ptp(path.vertices[:, 1]) for bars in estimate.collections for path in bars.get_paths())
+    factors = [1.96 * size / np.sqrt(n) for n in (1000, 4000) for size in (1, 5)]
+    np.testing.assert_allclose(spans, sorted(4 * np.sinh(factor) for factor in factors), rtol=1e-6)
+
+
 def contaminated(folder: Path, *names: str) -> pd.DataFrame:
     """A whole run in which the sessions of some kernels, or methods, were contaminated."""
     docs = synthetic.documents()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.solvers.lanczos import BlockLanczos, bytes_needed
+from bench.solvers.lanczos import PANEL, BlockLanczos, _orthonormal, bytes_needed
 from bench.solvers.operator import Dense
 
 
@@ -128,3 +128,15 @@ def test_bad_input_is_told_in_a_sentence():
 def test_memory_is_declared():
     assert bytes_needed(50_000, 8, 60) < 250e6
     assert bytes_needed(10, 8, 100) < 2e5  # a basis has no more vectors than dimensions
+
+
+@pytest.mark.parametrize("n", [4 * PANEL, 4 * PANEL + 1, 5 * PANEL - 1])
+def test_tall_blocks_are_factored_by_panels(n):
+    rng = np.random.default_rng(n)
+    block = rng.standard_normal((n, 4))
+    block[: 2 * PANEL, 1] = 0  # panels that lack a rank
+    block = np.column_stack([block, block @ rng.standard_normal((4, 2))])
+    Q, R = _orthonormal(block)
+    assert Q.shape == (n, 4)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(4), atol=1e-14)
+    np.testing.assert_allclose(Q @ R, block, atol=1e-12)

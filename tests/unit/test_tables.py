@@ -444,6 +444,21 @@ def test_gram_gives_the_rate_of_half_the_square_and_the_ratio_to_dsyrk(frame):
     assert at(drawn, dataset="pigs", threads=2, method="dsyrk")["dsyrk_speedup"] == 1.0
 
 
+def test_lanczos_reml_gives_the_share_of_the_kernels_rate_and_both_errors(frame):
+    drawn = tables.load("lanczos_reml").draw(frame)
+    assert drawn["n"].tolist() == [1000, 4000]
+    row = at(drawn, n=1000)
+    assert row["k"] == 8
+    assert row["kernel_share"] == pytest.approx(0.5)
+    assert row["cpu_share"] == pytest.approx(0.75)
+    assert row["prepare_s"] == 3
+    assert row["reml_s"] == pytest.approx(22 * 3e-5 * 1000)
+    assert row["eigen_difference"] == pytest.approx(0.01)
+    assert row["standard_error"] == pytest.approx(5 * row["monte_carlo_error"])
+    assert np.isnan(at(drawn, n=4000)["eigen_difference"])
+    assert np.isnan(at(drawn, n=4000)["truncation_error"])
+
+
 def test_gram_without_dsyrk_has_no_ratio(tmp_path):
     drawn = tables.load("gram").draw(measurements(tmp_path, synthetic.gram_document("pigs", "plink2", "plink2")))
     assert drawn["dsyrk_speedup"].isna().all()

@@ -1,4 +1,5 @@
-"""`bench variances`: variance components of a model file, by AI-REML where it fits, elsewhere by simulated scores.
+"""`bench variances`: variance components of a model file, by AI-REML where it fits, elsewhere by simulated scores;
+where there is but one ratio to find, as `variance_ratio` does.
 
 AI-REML takes the dense inverse of A or H: for u with unknown-parent groups γ it is A*⁻¹ + B'(Gw⁻¹ − A_gg⁻¹)B, where
 Bu = u_g − Q_g γ (Quaas & Pollak 1981; Misztal et al. 2013).
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.evaluation import results
+from bench.evaluation import results, variance_ratio
 from bench.evaluation.components import Components
 from bench.evaluation.inputs import Inputs, chosen_threads, read_inputs, read_problem
 from bench.evaluation.journal import Journal
@@ -31,7 +32,7 @@ from bench.single_step.problem import Problem
 from bench.single_step.variance_components import estimate
 from bench.single_step.variants.ss_h import difference_of_inverses
 
-METHODS = ("auto", "exact", "simulated")
+METHODS = ("auto", "exact", "simulated", *variance_ratio.METHODS)
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def estimate_variances(path: Path, out: Path, settings: Settings, *, clock: Cloc
     with Journal(out / "log.txt", clock=clock) as journal:
         inputs = read_inputs(path, threads, journal)
         problem = read_problem(inputs, inputs.genotyped, journal) if inputs.genotyped else None
-        exact = _chosen(inputs, problem, settings, memory, journal)
+        method = _chosen(inputs, problem, settings, memory, journal)
         with _written(out, inputs, journal) as found:
-            _find(inputs, problem, settings, found, journal, memory, exact=exact)
+            _find(inputs, problem, settings, found, journal, memory, method)
     return found.facts["status"] != "not converged"
 
 
@@ -79,24 +80,31 @@ def estimated(inputs: Inputs, problem: Problem, settings: Settings, journal: Jou
     """The estimates alone, and their status, of inputs that a caller has made."""
     memory = settings.memory or memory_available()
     found = _Found()
-    exact = _chosen(inputs, problem, settings, memory, journal)
-    _find(inputs, problem, settings, found, journal, memory, exact=exact)
+    method = _chosen(inputs, problem, settings, memory, journal)
+    _find(inputs, problem, settings, found, journal, memory, method)
     assert found.components is not None
     return found.components.variances, found.facts["status"]
 
 
-def _chosen(inputs: Inputs, problem: Problem | None, settings: Settings, memory: int, journal: Journal) -> bool:
-    """Whether AI-REML it is. BenchError: no method can take this model."""
+def _chosen(inputs: Inputs, problem: Problem | None, settings: Settings, memory: int, journal: Journal) -> str:
+    """The method. BenchError: none, or not the one that is asked for, can take this model."""
+    method, several = settings.method, variance_ratio.refusal(inputs)
+    if method in variance_ratio.METHODS:
+        if several:
+            raise BenchError(f"{inputs.path}: {several}")
+        return method
+    if method == "auto" and several is None:
+        return variance_ratio.fitting(inputs, memory)
     reason = _not_exact(inputs, problem, memory)
-    exact = settings.method == "exact" or (settings.method == "auto" and reason is None)
+    exact = method == "exact" or (method == "auto" and reason is None)
     if exact and reason:
         raise BenchError(f"{inputs.path}: {reason}")
     if not exact and (other := _not_simulated(inputs)):
-        also = f"{reason}; " if settings.method == "auto" else ""
+        also = f"{reason}; " if method == "auto" else ""
         raise BenchError(f"{inputs.path}: {also}{other}")
-    if not exact and settings.method == "auto":
+    if not exact and method == "auto":
         journal.say(f"by simulated scores: {reason}")
-    return exact
+    return "exact" if exact else "simulated"
 
 
 def _find(
@@ -106,14 +114,29 @@ def _find(
     found: _Found,
     journal: Journal,
     memory: int,
-    *,
-    exact: bool,
+    method: str,
 ) -> None:
-    if exact:
+    if method == "exact":
         _exact(inputs, problem, settings, found, journal)
-    else:
-        assert problem is not None
+        return
+    assert problem is not None
+    if method == "simulated":
         _simulated(inputs, problem, settings, found, journal, memory)
+    else:
+        _one_ratio(method, inputs, problem, settings, found, journal, memory)
+
+
+def _one_ratio(
+    method: str, inputs: Inputs, problem: Problem, settings: Settings, found: _Found, journal: Journal, memory: int
+) -> None:
+    model, given = inputs.model, {"seed": settings.seed, "max_steps": settings.max_steps, "memory": memory}
+    made = variance_ratio.find(method, inputs, problem, journal, **given)
+    genetic, residual = made.variances.reshape(2, 1, 1)
+    parameters = (("genetic", 0, 0), ("residual", 0, 0))
+    found.components = Components(
+        Variances(genetic, residual), parameters, made.covariance, model.traits, model.components
+    )
+    found.trace, found.facts = made.trace, made.facts
 
 
 def _not_exact(inputs: Inputs, problem: Problem | None, memory: int) -> str | None:

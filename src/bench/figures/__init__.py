@@ -31,6 +31,7 @@ READ = (
     "dblup_prediction.py",
     "dblup_steps.py",
     "gram.py",
+    "lanczos_reml.py",
     "single_step_accuracy.py",
     "single_step_crossover.py",
     "solves.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,13 @@ SAMPLE_MAJOR, SNP_MAJOR = 0, 1
 HEADER = MAGIC + bytes([SNP_MAJOR])
 MISSING = -1
 BLOCK_BYTES = 1 << 25  # work space of a pass over the file
+CACHED = 1 << 18  # of codes, where each is read several times
 TAKEN = 64  # SNPs at a time of which codes are taken: they stay in the cache
 DOSAGE_OF_CODE = np.array([0, MISSING, 1, 2], np.int8)
 CODE_OF_DOSAGE = np.array([0, 2, 3, 1], np.uint8)  # indexed by dosage; −1 (missing) is the last entry
 
 # Row b: the dosages of the four calls of byte b, the first in its lowest bits.
 DOSAGES_OF_BYTE = DOSAGE_OF_CODE[(np.arange(256)[:, None] >> np.array([0, 2, 4, 6])) & 3]
-# Row b: how many of the four calls of byte b have code 0, 1, 2, 3.
-CODE_COUNTS_OF_BYTE = np.stack(
-    [((np.arange(256)[:, None] >> np.array([0, 2, 4, 6])) & 3 == c).sum(1) for c in range(4)], axis=1
-)
 
 
 @dataclass(frozen=True)
@@ -116,15 +114,24 @@ class PackedGenotypes:
         return DOSAGES_OF_BYTE[codes].reshape(codes.shape[0], -1)[:, : self.n_samples].T
 
     def code_counts(self) -> np.ndarray:
-        """(m, 4) int64: how many individuals have code 0 (dosage 0), 1 (missing), 2 (1) and 3 (2) at each SNP."""
+        """(m, 4) int64: how many individuals have code 0 (dosage 0), 1 (missing), 2 (1) and 3 (2) at each SNP.
+
+        Counted once, and read-only.
+        """
+        return self._code_counts
+
+    @cached_property
+    def _code_counts(self) -> np.ndarray:
         counts = np.empty((self.n_snps, 4), np.int64)
         full, rest = divmod(self.n_samples, 4)
-        for snps in self.blocks(max(1, BLOCK_BYTES // (8 * max(256, full)))):
+        for snps in self.blocks(max(1, CACHED // max(1, full))):
             codes = self.codes[snps, : full + (rest > 0)]
-            counts[snps] = _counts_of_bytes(np.ascontiguousarray(codes[:, :full]))
-            if rest:
-                last = (codes[:, full, None] >> (2 * np.arange(rest))) & 3
-                counts[snps] += (last[:, :, None] == np.arange(4)).sum(1)
+            words = full // 8 * 8
+            counts[snps] = _counts_of_words(np.ascontiguousarray(codes[:, :words]).view(np.uint64))
+            last = (codes[:, words:, None] >> np.arange(0, 8, 2, dtype=np.uint8)) & 3
+            last = last.reshape(len(codes), -1)[:, : self.n_samples - 4 * words]
+            counts[snps] += (last[:, :, None] == np.arange(4)).sum(1)
+        counts.flags.writeable = False
         return counts
 
     def allele_frequency(self) -> np.ndarray:
@@ -143,11 +150,12 @@ class PackedGenotypes:
         return (slice(j, min(j + size, self.n_snps)) for j in range(0, self.n_snps, size))
 
 
-def _counts_of_bytes(codes: np.ndarray) -> np.ndarray:
-    """(b, s) bytes of four calls each → (b, 4) counts of the codes, through a histogram of the byte values."""
-    rows = np.arange(len(codes), dtype=np.int64)[:, None] * 256
-    histogram = np.bincount((rows + codes).ravel(), minlength=256 * len(codes)).reshape(-1, 256)
-    return histogram @ CODE_COUNTS_OF_BYTE
+def _counts_of_words(words: np.ndarray) -> np.ndarray:
+    """(b, s) words of 32 calls each → (b, 4) counts of the codes, from how many of their bits are set."""
+    low = np.uint64(0x5555555555555555)
+    first, second = words & low, (words >> np.uint64(1)) & low
+    one, two, both = (np.bitwise_count(x).sum(axis=1, dtype=np.int64) for x in (first, second, first & second))
+    return np.stack([32 * words.shape[1] - one - two + both, one - both, two - both, both], axis=1)
 
 
 def check_bed(bed: Path, *, n_samples: int, n_snps: int) -> None:

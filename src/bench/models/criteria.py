@@ -58,6 +58,21 @@ def gcv(at: Moments) -> tuple[float, float]:
     return at.r * q2 / t1**2, -2 * at.r * at.lam * (q3 / t1**2 - q2 * t2 / t1**3)
 
 
+def restricted_log_likelihood(at: Moments, Vu: float) -> float:
+    """ℓ at σu² = Vu and σe² = λVu, with the constants of `reml`."""
+    f = at.r - at.p
+    return -0.5 * (f * float(np.log(2 * np.pi * Vu)) + at.log_det + at.quadratics[0] / Vu)
+
+
+def average_information(at: Moments) -> np.ndarray:
+    """(2, 2) ½y'PV_iPV_jPy of σu² and σe², V_u = K and V_e = I, at the σu² that maximises the restricted likelihood
+    for λ (Gilmour, Thompson & Cullis 1995). With PK = I − λP in what X leaves, K needs not be at hand."""
+    q1, q2, q3 = at.quadratics
+    Vu, lam = q1 / (at.r - at.p), at.lam
+    mixed = q2 - lam * q3
+    return np.array([[q1 - 2 * lam * q2 + lam**2 * q3, mixed], [mixed, q3]]) / (2 * Vu**3)
+
+
 def _likelihood(freedom: int, quadratic: float) -> float:
     return freedom * (float(np.log(2 * np.pi * quadratic / freedom)) + 1)
 

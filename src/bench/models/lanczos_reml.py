@@ -4,8 +4,8 @@ With M = I − QQ' the projection off X and S = M K M, P is the inverse of S + �
 on S from [My | M z_1 … M z_s], z_i of random signs, gives y'P^k y by Gauss quadrature, and log|A'VA| and tr P^k by
 the mean over probes (stochastic Lanczos quadrature: Bai, Fahey & Golub 1996; Ubaru, Chen & Saad 2017).
 
-Each probe's weights are scaled to add up to r − p, its exact trace of I. Where tr S is known too, the weights are
-calibrated to it (Deville & Särndal 1992), which is the control variate tr S with the coefficient of least squares for
+The probes' weights are scaled to add up to r − p, the trace of I. Where tr S is known too, the weights are calibrated
+to it (Deville & Särndal 1992), which is the control variate tr S with the coefficient of least squares for
 whatever is summed: log(θ + λ), 1/(θ + λ) and their derivatives stay consistent with each other.
 
 ML needs log|V| = log|A'VA| − log|Q'V⁻¹Q|, and Q'V⁻¹Q is the inverse of Q'KQ + λI − B'(S + λI)⁻¹B, B = MKQ: p more
@@ -75,20 +75,20 @@ class LanczosRun:
         *,
         trace: float | None = None,
         trace_of_square: float | None = None,
-        probes: int = PROBES,
+        probes: int | np.ndarray = PROBES,
         seed: int = 1,
         ml: bool = False,
         max_steps: int = MAX_STEPS,
         memory: int | None = None,
     ):
         """trace: tr K, as `WhitenedRecords.trace` has it from diag(G); None goes without a control variate.
-        trace_of_square: tr S², where somebody knows it. ml: whether ML shall be available.
+        trace_of_square: tr S², where somebody knows it. probes: how many are drawn, or (r, s) of them; if their outer
+        products add up to a multiple of I, all traces are exact. ml: whether ML shall be available.
 
         Cost: with trace or ml a product of p columns with G. BenchError: too little memory, said before it is taken.
         """
-        if probes < 1:
-            raise BenchError(f"REML by Lanczos: {probes} probes; at least 1 is needed")
-        self.gram, self.records, self.probes = gram, records, probes
+        drawn = _signs(probes, records.y.size, seed) if isinstance(probes, int) else probes
+        self.gram, self.records, self.probes = gram, records, drawn.shape[1]
         self.other_products = 0
         self._KQ: np.ndarray | None = None
         if trace is not None or ml:
@@ -100,8 +100,7 @@ class LanczosRun:
             self._known.append(trace - float(np.sum(records.Q * self._KQ)))
             if trace_of_square is not None:
                 self._known.append(trace_of_square)
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], (records.y.size, probes))
-        start = [records.y[:, None], signs]
+        start = [records.y[:, None], drawn]
         if ml:
             assert self._KQ is not None
             start.append(self._KQ)
@@ -126,8 +125,8 @@ class LanczosRun:
         """Of the steps so far."""
         quadrature = self.lanczos.quadrature()
         f, probes = self.records.freedom, slice(1, 1 + self.probes)
-        per_probe = quadrature.roots[:, probes] ** 2
-        weights = (f / per_probe.sum(axis=0) * per_probe).mean(axis=1)
+        weights = np.sum(quadrature.roots[:, probes] ** 2, axis=1)
+        weights *= f / weights.sum()
         powers = np.vander(quadrature.nodes, 1 + len(self._known), increasing=True)
         weights = calibrated(weights, powers, np.array([f, *self._known]))
         fixed = None
@@ -154,6 +153,13 @@ class LanczosRun:
     def ritz(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The k largest Ritz values of S, their vectors and residuals: `BlockLanczos.ritz`."""
         return self.lanczos.ritz(k)
+
+
+def _signs(probes: int, r: int, seed: int) -> np.ndarray:
+    """(r, probes) of ±1."""
+    if probes < 1:
+        raise BenchError(f"REML by Lanczos: {probes} probes; at least 1 is needed")
+    return np.random.default_rng(seed).choice([-1.0, 1.0], (r, probes))
 
 
 def calibrated(weights: np.ndarray, powers: np.ndarray, moments: np.ndarray) -> np.ndarray:

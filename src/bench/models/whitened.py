@@ -15,6 +15,8 @@ from scipy import sparse
 from bench.errors import BenchError
 from bench.solvers.operator import SymmetricOperator
 
+DEPENDENT = 1e-10
+
 
 @dataclass(frozen=True)
 class WhitenedRecords:
@@ -68,13 +70,18 @@ class WhitenedRecords:
             )
         root = np.sqrt(w)
         found = cls(root * y, root[:, None] * X, whose, root, n)
-        if not np.isfinite(X).all() or np.linalg.matrix_rank(found.X) < p:
+        if not np.isfinite(X).all() or found._dependent():
             raise BenchError(f"{name}: the {p} fixed effects are linearly dependent or hold NaN; drop some")
         if np.linalg.norm(found.project(found.y[:, None])) <= 1e-12 * np.linalg.norm(found.y):
             raise BenchError(
                 f"{name}: the phenotypes do not vary around their fixed effects; there is nothing to estimate"
             )
         return found
+
+    def _dependent(self) -> bool:
+        """Whether a column of X is what those before it span, to DEPENDENT of its length."""
+        beyond = np.abs(np.diagonal(self._orthogonal[1]))
+        return bool(np.any(beyond <= DEPENDENT * np.linalg.norm(self.X, axis=0)))
 
     @property
     def freedom(self) -> int:
@@ -135,7 +142,7 @@ class WhitenedRecords:
 
 @dataclass(frozen=True)
 class ProjectedRelationship:
-    """S = M K M, (r, r), in what is orthogonal to X: vectors there stay there, and S + λI inverts to P.
+    """S = M K M, (r, r), which keeps what is orthogonal to X there; there P is the inverse of S + λI.
 
     With A an orthonormal basis of it, P = A(A'VA)⁻¹A' (Patterson & Thompson 1971; Searle et al. 1992, M.4f).
     """
@@ -148,8 +155,8 @@ class ProjectedRelationship:
         return self.records.y.size, self.records.y.size
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
-        """S V for V orthogonal to X, (r, k) → (r, k)."""
-        return self.records.project(relationship_times(self.gram, self.records, V))
+        """S V, (r, k) → (r, k)."""
+        return self.records.project(relationship_times(self.gram, self.records, self.records.project(V)))
 
 
 def relationship_times(gram: SymmetricOperator, records: WhitenedRecords, V: np.ndarray) -> np.ndarray:

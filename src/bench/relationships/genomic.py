@@ -160,6 +160,18 @@ def grm_diagonal(packed: PackedGenotypes, coding: Coding) -> np.ndarray:
     return out / coding.divisor
 
 
+def snp_sums(packed: PackedGenotypes, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
+    """(m,) sums and (m,) sums of squares of W's columns, from how often each SNP has each dosage."""
+    called = packed.code_counts()[:, [0, 2, 3]]
+    W = coding.scale[:, None] * (np.arange(3) - coding.centre[:, None])  # what a SNP's dosages are coded as
+    return (called * W).sum(axis=1), (called * W**2).sum(axis=1)
+
+
+def grm_trace(packed: PackedGenotypes, coding: Coding) -> float:
+    """tr(WW'/d), exactly, without decoding a genotype."""
+    return float(snp_sums(packed, coding)[1].sum()) / coding.divisor
+
+
 def dense_grm(
     packed: PackedGenotypes,
     coding: Coding,

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
-from bench.relationships.genomic import Coding
+from bench.relationships.genomic import Coding, snp_sums
 from bench.solvers.operator import SymmetricOperator
 
 COLUMNS = 64  # of A_gg at a time: Colleau's product reads the pedigree once for all of them
@@ -120,13 +120,6 @@ def _check(
         raise BenchError(
             f"{genotypes.path or 'genotypes'}: {genotypes.n_snps} SNPs, but their coding has {coding.centre.size}"
         )
-
-
-def snp_sums(genotypes: PackedGenotypes, coding: Coding) -> tuple[np.ndarray, np.ndarray]:
-    """(m,) sums and (m,) sums of squares of M's columns, from how often each SNP has each dosage: one pass."""
-    called = genotypes.code_counts()[:, [0, 2, 3]]
-    M = coding.scale[:, None] * (np.arange(3) - coding.centre[:, None])  # what a SNP's dosages are coded as
-    return (called * M).sum(axis=1), (called * M**2).sum(axis=1)
 
 
 def genomic_moments(genotypes: PackedGenotypes, coding: Coding) -> Moments:

@@ -22,7 +22,8 @@ from bench.errors import BenchError
 from bench.memory import memory_available
 from bench.solvers.operator import SymmetricOperator
 
-DEPENDENT = 1e-12  # of a block's largest column: what is left of a column that the others span
+PANEL = 512  # rows of a block that are factored at a time, in the cache
+DEPENDENT = 1e-12  # of the size of A, or of a start: what is left of a column that the others span
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class BlockLanczos:
         self._start = self._start * size
         self._ends = [first.shape[1]]  # of the blocks in the basis
         self._basis[:, : first.shape[1]] = first
+        self._size = 0.0  # of A, as far as it has shown
         self._spectrum: Any = None
 
     @property
@@ -95,12 +97,12 @@ class BlockLanczos:
         product = self.matrix.matmul(np.ascontiguousarray(self._basis[:, begin:end]))
         if not np.isfinite(product).all():
             raise BenchError(f"block Lanczos: product {self.products + 1} of the matrix holds NaN or infinity")
-        size = float(np.linalg.norm(product, axis=0).max())
+        self._size = max(self._size, float(np.linalg.norm(product, axis=0).max()))
         along = V.T @ product
-        product -= V @ along
-        block, beyond = _orthonormal(product, size)
+        product -= (along.T @ V.T).T  # twice as fast as V @ along, whose result has few columns
+        block, beyond = _orthonormal(product, self._size)
         again = V.T @ block
-        block -= V @ again
+        block -= (again.T @ V.T).T
         along += again @ beyond
         block, last = _orthonormal(block)
         beyond = last @ beyond
@@ -168,11 +170,29 @@ class BlockLanczos:
 def _orthonormal(block: np.ndarray, size: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """block = Q R: Q (n, r) orthonormal, R (r, b). r: the rank, counting what is above DEPENDENT·size, by default the
     largest column's norm."""
-    factors: Any = scipy.linalg.qr(block, mode="economic", pivoting=True, check_finite=False)
+    panels, small = _panels(block)
+    factors: Any = scipy.linalg.qr(small, mode="economic", pivoting=True, check_finite=False)
     Q, R, order = factors
     diagonal = np.abs(np.diagonal(R))
     largest = diagonal.max(initial=0.0) if size is None else size
     rank = int(np.sum(diagonal > DEPENDENT * largest))
     unpivoted = np.empty((rank, block.shape[1]))
     unpivoted[:, order] = R[:rank]
-    return Q[:, :rank], unpivoted
+    Q = Q[:, :rank]
+    if panels is not None:
+        Q = (panels @ Q.reshape(len(panels), -1, rank)).reshape(-1, rank)[: len(block)]
+    return Q, unpivoted
+
+
+def _panels(block: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Q of each PANEL rows, (panels, PANEL, b), and their R below each other; None and the block where it is short.
+
+    LAPACK's own factors of a tall block are products of a matrix with a vector: seven times the time.
+    """
+    n, b = block.shape
+    if n < 4 * PANEL or b > PANEL // 2:
+        return None, block
+    padded = np.zeros((-(-n // PANEL), PANEL, b))  # rows of zeros change no factor
+    padded.reshape(-1, b)[:n] = block
+    Q, R = np.linalg.qr(padded)
+    return Q, R.reshape(-1, b)
