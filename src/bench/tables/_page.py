@@ -249,7 +249,6 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "step_rss": ("memory of the step (MB)", _megabytes),
     "bytes_needed": ("expected (MB)", _megabytes),
     "cpu_s": ("CPU (s)", _number),
-    "kernel_share": ("of the kernel", _percent),
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
