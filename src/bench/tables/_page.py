@@ -238,6 +238,17 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy_ratio": ("ratio of accuracies", _number),
     "reliability_ratio": ("ratio of reliabilities", _number),
     "largest": ("largest here", _count),
+    "lambda_difference": ("from eigen-REML", _error),
+    "loo_mse": ("LOO MSE", _fixed),
+    "cv_mse": ("5-fold MSE", _fixed),
+    "measure": ("measure", _plain),
+    "correlation": ("correlation", _fixed),
+    "difference": ("difference from REML", _fixed),
+    "better": ("better", _percent),
+    "weight_correlation": ("correlation of weights", _fixed),
+    "step_rss": ("memory of the step (MB)", _megabytes),
+    "bytes_needed": ("expected (MB)", _megabytes),
+    "cpu_s": ("CPU (s)", _number),
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
@@ -245,7 +256,7 @@ TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targ
         "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
         "previous", "beside",
         "claim", "wanted", "unit", "verdict", "expected", "cell", "variant", "preconditioner", "fastest", "liu_best",
-        "meets", "group", "source", "what", "over", "fold"}  # fmt: skip
+        "meets", "group", "source", "what", "over", "fold", "measure"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:

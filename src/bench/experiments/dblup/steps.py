@@ -1,0 +1,171 @@
+"""Time and memory of one gradient of REML along λ and the weights of all SNPs, dense and matrix-free; and along λ
+alone with a dense G that is there already (dense_fixed).
+
+Memory is measured from before the genotypes are loaded, in a process that has compiled a small step already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench import measure, surroundings
+from bench.bridges import jax as bridge
+from bench.dblup import GBLUP, Data, Deflation, Dense, EqualWeights, Link, MatrixFree, SnpWeights
+from bench.dblup.dense import PANEL
+from bench.dblup.matrix_free import squared_lengths
+from bench.dblup.optimise import value_and_gradient
+from bench.experiments import Files
+from bench.experiments.dblup import session
+from bench.genotypes.packed import PackedGenotypes
+from bench.machine import memory_available
+from bench.matrix import CentredMatrix, GenotypeMatrix
+from bench.plan import Case
+from bench.record import Document
+from bench.relationships.genomic import Centred, Gram, dense_grm_bytes, vanraden1
+from bench.solvers.lanczos import BlockLanczos
+
+DENSE_MATRICES = 5  # of n × n float64 that XLA holds beside G: its rows, the factor, and their derivatives
+VECTORS = 14  # of (n, k) and (m, k) float64 that conjugate gradients and the gradient hold, k right-hand sides
+OVERHEAD = 64 << 20
+RITZ, RITZ_PRODUCTS = 100, 15  # pairs, and products of the block Lanczos run that they are from
+
+
+def run(case: Case, files: Files, *, version: int) -> Document:
+    """Load, compile, then time gradient after gradient at the same λ and weights."""
+    doc, data = session.begin(case, files, version)
+    if doc.status != "ok":
+        return doc
+    n, m = doc.identity["n"], data.n_snps
+    if case["samples"] > data.n_samples:
+        return doc.refuse(f"asks for {case['samples']} individuals, {data.name} has {data.n_samples}")
+    need = bytes_needed(case["method"], n, m, case["options"]["probes"] + 2)
+    doc.add("bytes_needed", need, "B", phase="memory")
+    free = min(memory_available(), files.memory or memory_available())
+    if need > free:
+        return doc.refuse(f"the step needs {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB can be used")
+    trait = next(iter(data.traits))
+    y = data.phenotypes()[trait].to_numpy(float)[:n]
+    with measure.exclusive():
+        _warm_up(case)
+        before = measure.current_rss()
+        problem = _Problem(doc, data.packed().head(n), y, case)
+        measure.forget_peak_rss()
+        with surroundings.watched(doc, case["threads"]):
+            samples = measure.repeats(problem.step, **files.timing, warm=False)
+        doc.add("step_rss", max(0, measure.peak_rss() - before), "B", phase="memory")
+        for repeat, sample in enumerate(samples):
+            doc.add("step_time", sample.wall, "s", phase="step", repeat=repeat)
+            doc.add("step_cpu", sample.cpu, "s", phase="step", repeat=repeat)
+        doc.add("gradient_norm", problem.gradient_norm, "1", phase="step")
+        if case["method"] == "matrix_free":
+            problem.count(doc)
+    doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
+    return doc
+
+
+def bytes_needed(method: str, n: int, m: int, columns: int) -> int:
+    """The most memory of a step beside Python and jax: the packed genotypes, and matrices or vectors."""
+    shared = n * m // 4 * 5 // 4 + OVERHEAD
+    if method == "matrix_free":
+        return shared + 8 * VECTORS * (n + m) * columns
+    made = dense_grm_bytes(n) if method == "dense_fixed" else 8 * (n * n + 3 * PANEL * m)
+    return shared + made + 8 * DENSE_MATRICES * n * n
+
+
+class _Problem:
+    """A model of the first individuals of a data set, and its gradient as a call."""
+
+    def __init__(self, doc: Document, packed: PackedGenotypes, y: np.ndarray, case: Case):
+        self.case, self.packed = case, packed
+        made: list[Any] = []
+        took = measure.once(lambda: made.append(self._prepare(y)))
+        doc.identity |= {"kernel": self.matrix.kernel, "target": self.matrix.target}
+        doc.add("setup_time", took.wall, "s", phase="setup")
+
+    def _prepare(self, y: np.ndarray) -> None:
+        self.matrix = GenotypeMatrix(self.packed, threads=self.case["threads"])
+        self.centred = self.matrix.centred()
+        self.data = Data.of(y)
+        self.model = _model(self.centred, self.packed, self.case)
+        self.packed.forget()  # the pages of the file, which the matrix has copied
+        self.step()  # compiles
+
+    def step(self) -> None:
+        """One gradient, from a start of zeros."""
+        self.state, self.gradient = gradient(self.model, self.data)
+
+    @property
+    def gradient_norm(self) -> float:
+        link = self.gradient.link
+        return float(jnp.linalg.norm(link.raw if link.weights.raw is None else link.weights.raw))
+
+    def count(self, doc: Document) -> None:
+        """Rows of the passes over the genotypes, from a further step through operators that count, and their time."""
+        counting = _Counting(self.matrix.products)
+        coding = vanraden1(self.packed)
+        W = bridge.centred(Centred(counting, coding))
+        gradient(eqx.tree_at(lambda model: model.operator, self.model, W, is_leaf=lambda x: x is W), self.data)
+        doc.add("passes", counting.products, "1", phase="step")
+        doc.add("iterations", int(self.state.products), "1", phase="step")
+        columns = np.random.default_rng(1).standard_normal((self.packed.n_snps, self.case["options"]["probes"] + 2))
+        for repeat, sample in enumerate(measure.repeats(lambda: self.matrix.products.matmul(columns), least=3)):
+            doc.add("pass_time", sample.wall, "s", phase="step", repeat=repeat)
+
+
+def _model(W: CentredMatrix, packed: PackedGenotypes, case: Case) -> GBLUP:
+    options = case["options"]
+    if case["method"] == "dense_fixed":
+        link = Link.of(options["variance_ratio"], EqualWeights.of(W.shape[1]))
+        return GBLUP.of(W.jax(), link, "reml", divisor=W.divisor, backend=Dense(jnp.asarray(W.gram()[None])))
+    link = Link.of(options["variance_ratio"], SnpWeights.of(W.shape[1]))
+    if case["method"] == "dense":
+        return GBLUP.of(W.jax(), link, "reml", divisor=W.divisor)
+    squares = squared_lengths(packed, vanraden1(packed))
+    deflation = _ritz(W) if case["preconditioner"] == "ritz" else None
+    backend = MatrixFree.of(W.shape[0], probes=options["probes"], squares=squares, deflation=deflation)
+    return GBLUP.of(W.jax(), link, "reml", divisor=W.divisor, backend=backend)
+
+
+def _ritz(W: CentredMatrix) -> Deflation:
+    start = np.random.default_rng(2).standard_normal((W.shape[0], RITZ // 10))
+    lanczos = BlockLanczos(Gram(W.products, W.divisor), start, max_steps=RITZ_PRODUCTS)
+    while lanczos.step():
+        pass
+    values, vectors, _ = lanczos.ritz(RITZ)
+    return Deflation(jnp.asarray(values), jnp.asarray(vectors))
+
+
+def gradient(model: GBLUP, data: Data) -> tuple[Any, Any]:
+    """What a next step would start from, and the gradient, when both are there."""
+    which = eqx.tree_at(lambda m: m.link, jax.tree.map(lambda _: False, model), model.link.learned())
+    learned, rest = eqx.partition(model, which)
+    (_, state), found = value_and_gradient(learned, rest, data, model.begin(data), False)
+    return jax.block_until_ready((state, found))
+
+
+class _Counting:
+    """A kernel's products, counted."""
+
+    def __init__(self, of: Any):
+        self._of, self.shape, self.dtype, self.products = of, of.shape, np.dtype("f8"), 0
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        self.products += 1
+        return self._of.matmul(V)
+
+    def rmatmul(self, U: np.ndarray) -> np.ndarray:
+        self.products += 1
+        return self._of.rmatmul(U)
+
+
+def _warm_up(case: Case) -> None:
+    """A step of a few individuals: it loads what a step loads."""
+    packed = PackedGenotypes.from_dosages(np.random.default_rng(3).integers(0, 3, (40, 64)).astype(np.int8))
+    matrix = GenotypeMatrix(packed, threads=1)
+    gradient(_model(matrix.centred(), packed, case | {"preconditioner": "none"}), Data.of(np.arange(40.0)))
+    matrix.close()
