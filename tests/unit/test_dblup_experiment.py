@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic_documents as synthetic
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from bench import config, measure, plan, tables
 from bench.errors import BenchError
 from bench.experiments import Files, dblup
 from bench.experiments.dblup import traits
+from bench.genotypes.dataset import Dataset
 from bench.record import Document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,9 +203,22 @@ def test_a_gradient_step_is_timed_and_its_passes_are_counted(small_dataset):
     doc = dblup.run(step_of("matrix_free"), Files(dataset=small_dataset, timing=timing))
     assert doc.status == "ok", doc.reason
     assert (doc.identity["n"], doc.identity["kernel"]) == (20, "auto")
-    assert len(values(doc, "step_time")) == 3
     assert values(doc, "gradient_norm")[0] > 0
-    assert values(doc, "passes")[0] > 2 * values(doc, "iterations")[0] > 0
+    for phase in ("step", "warm"):
+        assert len(values(doc, "step_time", phase=phase)) == 3
+        assert values(doc, "passes", phase=phase)[0] > 2 * values(doc, "iterations", phase=phase)[0] > 0
+        assert values(doc, "kernel_cpu", phase=phase)[0] > 0
+    assert values(doc, "iterations", phase="warm")[0] <= values(doc, "iterations", phase="step")[0]
+
+
+def test_steps_on_a_livestock_population_have_new_records_of_the_genotyped(monkeypatch):
+    study = importlib.import_module("bench.experiments.dblup.steps")
+    u = np.random.default_rng(1).normal(3, 2, 4000)
+    data = Dataset("cows", source={"kind": "livestock"}, traits=("milk",))
+    monkeypatch.setattr(Dataset, "breeding_values", lambda self: pd.DataFrame({"milk": u}))
+    found = study.records(data)
+    assert np.corrcoef(found, u)[0, 1] ** 2 == pytest.approx(study.H2, abs=0.05)
+    assert np.polyfit(u, found, 1)[0] == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +262,10 @@ def test_steps_and_annotations_have_their_medians(tmp_path):
     assert steps["time_s"].to_dict() == pytest.approx({"dense": 8.0, "matrix_free": 2.0})
     assert np.isnan(steps.loc["dense", "passes"])
     assert steps.loc["matrix_free", "kernel_share"] == pytest.approx(0.8)
+    assert steps.loc["matrix_free", ["warm_s", "warm_passes", "warm_kernel_share"]].tolist() == pytest.approx(
+        [0.8, 24, 0.8]
+    )
+    assert np.isnan(steps.loc["dense", "warm_s"])
     found = tables.load("dblup_annotations").draw(frame).set_index("method")
     assert found.loc["network", "gain"] == pytest.approx(0.1)
     assert found.loc["network", "weight_correlation"] == pytest.approx(0.6)

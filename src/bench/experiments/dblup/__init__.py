@@ -21,7 +21,7 @@ from bench.genotypes.spec import DatasetSpec, Fetched, Simulated
 from bench.plan import Case, case_id, expand, thread_counts
 from bench.record import Document
 
-VERSION = 1
+VERSION = 2
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # jax reads it when it is loaded
 # Traits of the public data that are analysed where the configuration names none, as in the experiment gblup.
 DEFAULT_TRAITS = {"wheat": ("env1", "env2", "env4", "env5"), "mice": ("Obesity.BMI",)}
