@@ -149,7 +149,7 @@ class _Problem:
             passes[phase] = counting.passes.copy()
             doc.add("iterations", int(state.products), "1", phase=phase)
             doc.add("passes", counting.passes.total(), "1", phase=phase)
-        alone = {kind: self._alone(*kind) for kind in set().union(*passes.values())}
+        alone = {(way, k): self._alone(way, k) for way, k in passes["step"] | passes["warm"]}
         for phase, counted in passes.items():
             wall, cpu = (sum(n * getattr(alone[kind], of) for kind, n in counted.items()) for of in ("wall", "cpu"))
             doc.add("kernel_time", wall, "s", phase=phase)
