@@ -132,10 +132,12 @@ def fit(
     line search survives. By default what fits the backend. steps: the most iterations. tolerance: of the gradient's
     largest element, 1e-7, where the loss counts in units of r − p (REML) or of the phenotypes' variance; for "root"
     in standard errors of the parameters, 0.02. The status says how it ended; the best parameters seen are kept
-    whatever it says. BenchError: what model.loss refuses; steps below 1.
+    whatever it says. BenchError: what model.loss refuses; no such optimiser; steps below 1.
     """
     if steps < 1:
         raise BenchError(f"fit: {steps} steps; at least 1 was needed")
+    if not isinstance(optimiser, optax.GradientTransformation) and optimiser not in (None, "lbfgs", "root"):
+        raise BenchError(f"fit: there is no optimiser {optimiser!r}; there are 'lbfgs', 'root' and those of optax")
     noisy = isinstance(model.backend, MatrixFree) and not model.backend.exact and model.objective in TRACES
     chosen = optimiser or ("root" if noisy else "lbfgs")
     evaluation = Evaluation(model, data, progress, valued=not noisy or chosen == "lbfgs")
