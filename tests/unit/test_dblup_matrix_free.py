@@ -81,6 +81,17 @@ def test_the_root_finder_reaches_the_upper_bound(ratio):
     assert len(fitted.history) < 60
 
 
+def test_the_root_is_kept_not_the_flat_start():
+    backend = MatrixFree.of(P.n, squares=SQUARES)
+    found = [
+        fit(GBLUP.of(OPERATOR, Link.of(lam, EqualWeights.of(P.m)), "reml", divisor=P.d, backend=backend), DATA)
+        for lam in (0.2, 100.0)
+    ]
+    assert {one.status for one in found} == {"converged"}
+    assert float(found[1].model.link.lam) == pytest.approx(float(found[0].model.link.lam), rel=0.05)
+    assert float(found[1].model.link.lam) == found[1].history[-1].lam
+
+
 def test_results_are_those_of_the_dense_backend():
     dense, free = block_model("reml", "dense"), block_model("reml", MatrixFree.of(P.n))
     for name in ("breeding_values", "snp_effects", "fixed_effects"):

@@ -49,9 +49,11 @@ class State(NamedTuple):
 
 
 class MatrixFree(eqx.Module):
-    """probes: (n, s); None for √r·I, whatever the r records are. squares: (m,) Σ_i W_ij² over the records, by which traces of the blocks are exact and serve as
-    control variates; None for none. rtol: of the solves while learning; final: of those of predictions.
-    quadrature: products of log|V|'s value, which gradients do not need.
+    """probes: (n, s); None for √r·I, whatever the r records are.
+
+    squares: (m,) Σ_i W_ij² over the records, by which traces of the blocks are exact and serve as control variates;
+    None for none. rtol: of the solves while learning; final: of those of predictions. quadrature: products of
+    log|V|'s value, which gradients do not need.
     """
 
     probes: jax.Array | None

@@ -107,7 +107,8 @@ class Optimum:
 def minimise(function: Function, bounds: tuple[float, float]) -> Optimum:
     """The global minimum over log λ, as far as a grid of GRID points sees it. bounds: of λ.
 
-    BenchError: bounds that are none; a criterion that is not finite. Between two points where the derivative turns from falling to rising its root is the minimum, to 1e-12.
+    Between two points where the derivative turns from falling to rising its root is the minimum, to 1e-12.
+    BenchError: bounds that are none; a criterion that is not finite.
     """
     if not 0 < bounds[0] < bounds[1] < np.inf:
         raise BenchError(f"bounds of λ: two positive numbers, the smaller one first, were needed, found {bounds}")

@@ -90,8 +90,8 @@ class LanczosRun:
         """
         if gram.shape[0] != records.n_individuals:
             raise BenchError(
-                f"REML by Lanczos: G relates {gram.shape[0]} individuals, the records are of {records.n_individuals}; "
-                "n_individuals of WhitenedRecords.of says how many there are"
+                f"REML by Lanczos: G relates {gram.shape[0]} individuals, the records are of "
+                f"{records.n_individuals}; n_individuals of WhitenedRecords.of says how many there are"
             )
         if trace is not None and not np.isfinite(trace):
             raise BenchError(f"REML by Lanczos: a trace of {trace}; a number was needed")
