@@ -67,14 +67,14 @@ def test_exact_probes_give_what_cholesky_gives(objective):
 def test_exact_probes_are_exact_for_other_records_too():
     other = Data.of(np.where(np.arange(P.n) < 5, np.nan, np.nan_to_num(P.phenotypes)), P.fixed)
     wanted, _ = block_model("reml", "dense").loss(other)
-    assert float(block_model("reml", EXACT).loss(other)[0]) == pytest.approx(float(wanted), rel=1e-8)
+    found, _ = eqx.filter_jit(lambda model: model.loss(other))(block_model("reml", EXACT))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-8)
 
 
-@pytest.mark.parametrize("ratio", ["softplus", "exp"])
-def test_the_root_finder_reaches_the_upper_bound(ratio):
+def test_the_root_finder_reaches_the_upper_bound():
     _, vectors = np.linalg.eigh(P.W @ P.W.T)
     noise = Data.of(vectors[:, :8] @ np.ones(8) + 1e-3 * vectors[:, -1])
-    link = Link.of(1.3, EqualWeights.of(P.m), ratio)
+    link = Link.of(1.3, EqualWeights.of(P.m))
     model = GBLUP.of(OPERATOR, link, "reml", divisor=P.d, backend=MatrixFree.of(P.n))
     fitted = fit(model, noise, steps=40)
     assert fitted.status == "λ at its upper bound"

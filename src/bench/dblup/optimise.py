@@ -133,7 +133,8 @@ def fit(
     line search survives. By default what fits the backend. steps: the most iterations. tolerance: of the gradient's
     largest element, 1e-7, where the loss counts in units of r − p (REML) or of the phenotypes' variance; for "root"
     in standard errors of the parameters, 0.02. The status says how it ended; the best parameters seen are kept
-    whatever it says, the last ones where there is no loss to go by. BenchError: what model.loss refuses; no such optimiser; steps below 1.
+    whatever it says, the last ones where there is no loss. BenchError: what model.loss refuses; no such optimiser;
+    steps below 1.
     """
     if steps < 1:
         raise BenchError(f"fit: {steps} steps; at least 1 was needed")
