@@ -313,6 +313,96 @@ def single_step_documents() -> list[Document]:
     return [*docs, single_step_reference_document()]
 
 
+LEARNED = {"reml": 1.0, "loo": 0.95, "gcv": 0.9, "heldout": 0.8, "train": 1e-5}  # λ over REML's
+GAINS = {"reml": 0.0, "loo": -0.01, "train": -0.2, "reml+w": 0.07, "loo+w": 0.06, "train+w": -0.2,
+         "reml+w+ridge": 0.05, "loo+w+ridge": 0.04}  # fmt: skip
+
+
+def dblup_document(study: str, dataset: str, trait: str, *, n: int = 600) -> Document:
+    identity = {"experiment": "dblup", "variant": study, "dataset": dataset, "n": n, "m": 1200, "trait": trait}
+    return Document(identity | {"dtype": "f8", "threads": 2, "seed": 1}, PROVENANCE)
+
+
+def dblup_learned_document(dataset: str, trait: str) -> Document:
+    doc = dblup_document("learned", dataset, trait)
+    doc.add("variance_ratio", 2.0, "1", phase="reference", method="eigen")
+    for objective, ratio in LEARNED.items():
+        place = {"phase": "learned", "method": objective}
+        doc.add("variance_ratio", 2.0 * ratio, "1", **place)
+        doc.add("lambda_difference", abs(ratio - 1), "1", **place)
+        doc.add("ebv_error", abs(ratio - 1) / 10, "1", **place)
+        doc.add("iterations", 12, "1", **place)
+        doc.add("loo_mse", 0.7 + 0.01 * abs(np.log(ratio)), "1", **place)
+        doc.add("cv_mse", 0.7 + 0.02 * abs(np.log(ratio)), "1", **place)
+    for step, lam in enumerate((2.0, 0.2, 0.02, 1e-4)):
+        place = {"phase": "path", "method": "train", "step": step}
+        doc.add("variance_ratio", lam, "1", **place)
+        doc.add("objective", lam / 4, "1", **place)
+        doc.add("heldout_mse", 0.7 - 0.1 * np.log10(lam / 2), "1", **place)
+    return doc
+
+
+def dblup_prediction_document(study: str, dataset: str, trait: str) -> Document:
+    """In every repeat each method's gain over REML is its own, but for a thousandth by turns."""
+    doc = dblup_document(study, dataset, trait)
+    metric = "predictive_ability_fold" if study == "folds" else "accuracy"
+    for repeat in range(10):
+        for method, gain in GAINS.items():
+            wobble = 0.001 * (-1) ** repeat if method != "reml" else 0.0
+            doc.add(metric, 0.5 + 0.03 * repeat + gain + wobble, "1", phase=study, method=method, repeat=repeat)
+    return doc
+
+
+def dblup_annotations_document() -> Document:
+    doc = dblup_document("annotations", "pigs", "annotated")
+    for repeat in range(5):
+        for method, accuracy in {"reml": 0.6, "linear": 0.62, "network": 0.7, "truth": 0.75}.items():
+            place = {"phase": "annotations", "method": method, "repeat": repeat}
+            doc.add("accuracy", accuracy + 0.01 * repeat, "1", **place)
+            if method in ("linear", "network"):
+                doc.add("weight_correlation", 0.6, "1", **place)
+    for step in range(20):
+        place = {"phase": "training", "method": "network", "step": step, "repeat": 0}
+        doc.add("objective", 500 - step, "1", **place)
+        doc.add("heldout_mse", 0.8 - step / 100, "1", **place)
+        for method in ("truth", "network"):
+            place = {"phase": "weights", "method": method, "step": step}
+            doc.add("log_weight", (step - 10) / (5 if method == "truth" else 8), "1", **place)
+    return doc
+
+
+def dblup_steps_document(backend: str, n: int, preconditioner: str = "none") -> Document:
+    """Dense grows with the cube of n, matrix-free with n; they meet at n = 4000."""
+    doc = dblup_document("steps", "deep", "milk", n=n)
+    doc.identity |= {"method": backend, "preconditioner": preconditioner, "m": 50_000, "samples": n}
+    second = (n / 4000) ** (3 if backend == "dense" else 1) * (0.6 if preconditioner != "none" else 1)
+    for repeat, wobble in enumerate((1.0, 1.02, 0.98)):
+        doc.add("step_time", second * wobble, "s", phase="step", repeat=repeat)
+        doc.add("step_cpu", 2 * second * wobble, "s", phase="step", repeat=repeat)
+    doc.add("setup_time", 0.5, "s", phase="setup")
+    doc.add("step_rss", 24 * n**2 if backend == "dense" else 12.5e3 * n + 50e6, "B", phase="memory")
+    doc.add("bytes_needed", 24 * n**2 if backend == "dense" else 12.5e3 * n + 64e6, "B", phase="memory")
+    doc.add("peak_rss", 5e8, "B", phase="memory")
+    if backend != "dense":
+        for phase, share in (("step", 1.0), ("warm", 0.4)):
+            doc.add("passes", 60 * share, "1", phase=phase)
+            doc.add("iterations", round(28 * share), "1", phase=phase)
+            doc.add("kernel_time", 0.8 * second * share, "s", phase=phase)
+            doc.add("kernel_cpu", 1.6 * second * share, "s", phase=phase)
+        doc.add("step_time", 0.4 * second, "s", phase="warm", repeat=0)
+        doc.add("step_cpu", 0.8 * second, "s", phase="warm", repeat=0)
+    return doc
+
+
+def dblup_documents() -> list[Document]:
+    docs = [dblup_learned_document("pigs", trait) for trait in ("gain", "fat")]
+    docs += [dblup_prediction_document("folds", "pigs", trait) for trait in ("gain", "fat")]
+    docs += [dblup_prediction_document("simulated", "pigs", trait) for trait in ("concentrated", "polygenic")]
+    docs += [dblup_steps_document(way, n) for way in ("dense", "matrix_free") for n in (1000, 2000, 8000)]
+    docs += [dblup_steps_document("matrix_free", n, "ritz") for n in (1000, 2000, 8000)]
+    return [*docs, dblup_annotations_document()]
+
+
 def refused_document(dataset: str, kernel: str, target: str, dtype: str = "f8", threads: int = 1) -> Document:
     identity = {"experiment": "products", "dataset": dataset, "kernel": kernel, "target": target}
     reason = "needs an NVIDIA GPU, this machine has none"
@@ -352,6 +442,7 @@ def documents() -> dict[str, Document]:
     docs += [reference_document(*trait) for trait in traits]
     docs += [solve_document(d, trait, *kernel) for d, trait, _ in traits for kernel in SHARE]
     docs += single_step_documents()
+    docs += dblup_documents()
     return {f"{doc.identity['experiment']}-{i}": doc for i, doc in enumerate(docs)}
 
 

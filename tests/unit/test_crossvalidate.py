@@ -84,6 +84,12 @@ def test_forward_tests_animals_whose_first_record_it_is(records, rolling):
         assert set(animal[split.test]) == wanted[int(split.fold)]
 
 
+def test_forward_names_its_folds_by_all_digits():
+    days = np.array([20240101, 20240102, 20240102.5, 20240103])
+    splits = forward_splits(np.arange(4), days, column="day", rolling=True)
+    assert [split.fold for split in splits] == ["20240102", "20240102.5", "20240103"]
+
+
 def test_a_level_is_left_out_after_the_other():
     animal, family = np.array([0, 1, 2, 0, 3]), np.array(["b", "a", "b", "b", "c"], object)
     splits = splits_by_level(animal, family, ids=np.array(list("wxyz")), column="family")
@@ -284,6 +290,14 @@ def test_what_is_written(herd, tmp_path, capsys, undrawn):
     assert said == (tmp_path / "out" / "log.txt").read_text()
 
 
+def test_no_file_of_an_earlier_run_forward_is_left(herd, tmp_path, undrawn):
+    model = model_of(herd, tmp_path / "model.yaml")
+    assert run(model, tmp_path / "out", "--forward", "generation") == 0
+    assert len(list((tmp_path / "out").glob("lr.*"))) == 5
+    assert run(model, tmp_path / "out", "--folds", 2) == 0
+    assert not list((tmp_path / "out").glob("lr.*"))
+
+
 def test_a_level_without_training_records_leaves_no_fixed_part(herd, tmp_path, undrawn):
     model = model_of(herd, tmp_path / "model.yaml", fixed={"generation": "class"})
     assert run(model, tmp_path / "out", "--forward", "generation") == 0
@@ -293,7 +307,9 @@ def test_a_level_without_training_records_leaves_no_fixed_part(herd, tmp_path, u
     folds = pd.read_parquet(tmp_path / "out" / "folds.parquet")
     assert folds["ability"].isna().all()
     assert len(pd.read_parquet(tmp_path / "out" / "lr.parquet")) == 1
-    assert "predictions without a fixed part" in (tmp_path / "out" / "log.txt").read_text()
+    said = (tmp_path / "out" / "log.txt").read_text()
+    assert "predictions without a fixed part" in said
+    assert "milk: nothing is measured, because no held-out record has a fixed part" in said
 
 
 def test_a_fold_that_does_not_converge_says_so_and_keeps_its_best(herd, tmp_path, undrawn):
@@ -330,6 +346,7 @@ BAD = {
     "no number": (["--forward", "family"], {}, "'family' is 'F.' in a record; numbers such as years"),
     "an animal in two levels": (["--by", "herd"], {}, "have records of two levels of 'herd'"),
     "maternal": (["--folds", "3"], MATERNAL, "takes no maternal effects"),
+    "a seed below 0": (["--folds", "3", "--seed", "-1"], {}, "--seed: -1 was given; 0 or more was needed"),
     "no steps": (["--folds", "3", "--max-steps", "0"], {}, "--max-steps: 0 was given"),
 }  # fmt: skip
 

@@ -71,6 +71,12 @@ STANZAS = [
     ("### gblup", "", experiments.load("gblup").Stanza),
     ("### single_step", "", experiments.load("single_step").Stanza),
     ("### single_step", "", experiments.load("single_step").View),
+    ("### dblup", "", experiments.load("dblup").Stanza),
+    ("### dblup", "learned", experiments.load("dblup").Learned),
+    ("### dblup", "folds", experiments.load("dblup").Folds),
+    ("### dblup", "simulated", experiments.load("dblup").Architectures),
+    ("### dblup", "annotations", experiments.load("dblup").Annotations),
+    ("### dblup", "steps", experiments.load("dblup").Steps),
     ("### kind: simulated", "", Simulated),
     ("### kind: simulated", "", Trait),
     ("### kind: livestock", "", Livestock),
@@ -90,6 +96,10 @@ def documented_keys(heading: str, prefix: str, model: type[BaseModel]) -> dict[s
     if heading == "### single_step":
         of_view = model is experiments.load("single_step").View
         text = re.split(r"(?=^\| key of a view)", text, flags=re.MULTILINE)[of_view]
+    if heading == "### dblup":  # a table for each study, named in its head
+        tables = re.split(r"(?=^\| key)", text, flags=re.MULTILINE)
+        text = next(t for t in tables if t.startswith(f"| key of {prefix} |" if prefix else "| key |"))
+        prefix = ""
     return {key.removeprefix(prefix): cells[2] for cells in rows(text) for key in quoted(cells[0])}
 
 

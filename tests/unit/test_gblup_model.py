@@ -289,6 +289,14 @@ def test_what_cannot_be_is_said_in_a_sentence(name, verb, herd, tmp_path, capsys
     assert re.search(sentence, said), said
 
 
+@pytest.mark.parametrize(("option", "value", "least"), [("--seed", -1, 0), ("--max-steps", 0, 1)])
+def test_numbers_that_cannot_be_are_refused_before_anything_is_written(option, value, least, herd, tmp_path, capsys):
+    model = model_of(herd, tmp_path / "model.yaml")
+    assert run("variances", model, tmp_path / "out", option, value) == 2
+    assert f"bench variances: {option}: {value} was given; {least} or more was needed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("weights", "sentence"),
     [

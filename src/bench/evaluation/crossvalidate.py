@@ -101,6 +101,9 @@ def crossvalidate(path: Path, out: Path, settings: Settings, *, clock: Clock = C
             }
         for line in files.lines(folds, measured):
             journal.say(line)
+        for trait in whole.model.traits:
+            if trait not in measured:
+                journal.say(f"{trait}: nothing is measured, because no held-out record has a fixed part")
         journal.say(f"{out}/crossvalidation.html, {out}/predictions.parquet")
     return _converged(folds)
 
@@ -117,6 +120,8 @@ def _check(settings: Settings) -> None:
     for name, of in (("repeats", "folds"), ("rolling", "forward")):
         if getattr(settings, name) != getattr(Settings, name) and asked != [of]:
             raise BenchError(f"--{name} goes with --{of}, here it is --{asked[0]}")
+    if settings.seed < 0:
+        raise BenchError(f"--seed: {settings.seed} was given; 0 or more was needed")
     if settings.max_steps < 1:
         raise BenchError(f"--max-steps: {settings.max_steps} was given; at least 1 was needed")
 
@@ -194,7 +199,7 @@ def _predictions(whole: Whole, split: Split, fitted: Fitted) -> pd.DataFrame:
     rows = np.flatnonzero(split.test)
     tested, place = np.unique(whole.records.animal[rows], return_inverse=True)
     u = fitted.breeding_values(whole, tested)
-    X = fitted.fixed_part(whole, rows)
+    X = fitted.fixed_part(whole, split.test)
     parts = []
     for j, trait in enumerate(whole.model.traits):
         y, weight = whole.records.y[rows, j], whole.records.weights[rows, j]
@@ -265,7 +270,7 @@ def _tell(fold: Fold, number: int, count: int, journal: Journal) -> None:
         return
     left = journal.elapsed / number * (count - number)
     unknown = int(fold.predictions["fixed"].isna().sum())
-    more = f", {unknown} predictions without a fixed part, whose levels have no training record" if unknown else ""
+    more = f", {unknown} predictions without a fixed part, which the training records leave open" if unknown else ""
     journal.say(
         f"{name}: {fold.fitted.animals.size} animals in training, {fold.predictions['animal'].nunique()} tested, "
         f"{fold.fitted.steps} steps, {fold.status}{more}; about {minutes(left)} left"

@@ -39,6 +39,8 @@ Found = dict[str, tuple[Measured, list[int]]]  # by trait, and which folds its b
 
 def write(out: Path, folds: list[Fold], measured: Found, traits: tuple[str, ...], *, forward: bool) -> dict[str, Any]:
     """All files of folder `out`; what of them belongs into the summary."""
+    for path in out.glob("lr.*"):
+        path.unlink()  # of an earlier run, which was forward
     predictions = pd.concat([fold.predictions for fold in folds if fold.fitted], ignore_index=True)
     write_table(out / "predictions", predictions.assign(prediction=predictions["fixed"] + predictions["ebv"]))
     of_all, of_each = together(folds, measured), by_fold(folds, measured, traits)

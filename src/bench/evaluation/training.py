@@ -21,6 +21,7 @@ from bench.genotypes.packed import PackedGenotypes
 from bench.machine import memory_available
 from bench.matrix import GenotypeMatrix
 from bench.models.design import Design
+from bench.models.fixed_part import fixed_part
 from bench.models.model_file import Model
 from bench.models.records import Records
 from bench.models.terms import fixed_terms
@@ -75,26 +76,8 @@ class Fitted:
         return Centred(matrix.products, self.coding, missing).matmul(self.learned)
 
     def fixed_part(self, whole: Whole, rows: np.ndarray) -> np.ndarray:
-        """Xb, (rows, t), of records `rows`; NaN where a level of a fixed effect has no record in training."""
-        X = np.zeros((rows.size, len(whole.model.traits)))
-        start, own = 0, self.design.records.observed
-        terms = zip(
-            fixed_terms(whole.model, whole.records), self.design.fixed_terms, self.design.estimable.kept, strict=True
-        )
-        for term, trained, kept in terms:
-            solution = np.full(
-                (len(term.levels) + 1, len(term.traits)), np.nan
-            )  # the last row is what code −1 points to
-            for place, trait in enumerate(term.traits):
-                solution[np.unique(trained.codes[own[:, trait]]), place] = (
-                    0.0  # a level that is confounded is set to 0
-                )
-            solution[-1] = np.nan
-            solution[:-1][kept] = self.effects[start : start + int(kept.sum())]
-            start += int(kept.sum())
-            values = 1.0 if term.values is None else term.values[rows, None]
-            X[:, list(term.traits)] += solution[term.codes[rows]] * values
-        return X
+        """Xb, (rows, t), of records `rows` (R,) bool; NaN where the training records leave it open."""
+        return fixed_part(self.design, self.effects, fixed_terms(whole.model, whole.records), rows)
 
 
 def fit(

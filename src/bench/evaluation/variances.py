@@ -65,6 +65,9 @@ def estimate_variances(path: Path, out: Path, settings: Settings, *, clock: Cloc
     """
     if settings.method not in METHODS:
         raise BenchError(f"there is no method {settings.method!r}; there are {', '.join(METHODS)}")
+    for name, value, least in (("seed", settings.seed, 0), ("max-steps", settings.max_steps, 1)):
+        if value is not None and value < least:
+            raise BenchError(f"--{name}: {value} was given; {least} or more was needed")
     threads = chosen_threads(settings.threads)
     memory = settings.memory or memory_available()
     with Journal(out / "log.txt", clock=clock) as journal:

@@ -24,7 +24,12 @@ HERE = Path(__file__).parent
 READ = (
     "_bounds.py",
     "_cells.py",
+    "_dblup.py",
     "_single_step.py",
+    "dblup_annotations.py",
+    "dblup_learned.py",
+    "dblup_prediction.py",
+    "dblup_steps.py",
     "gram.py",
     "lanczos_reml.py",
     "single_step_accuracy.py",
@@ -51,7 +56,7 @@ def sources(name: str) -> list[str]:
     """The files a change to which must redraw figure `name`: its own, the style, and the tables it draws from."""
     tables = HERE.parent / "tables"
     read = [tables / name for name in READ]
-    shared = [HERE / "style.py", HERE / "_single_step.py", *read, HERE.parent / "statistics.py"]
+    shared = [HERE / "style.py", HERE / "_dblup.py", HERE / "_single_step.py", *read, HERE.parent / "statistics.py"]
     return sorted(str(f) for f in [HERE / f"{name}.py", *shared])
 
 

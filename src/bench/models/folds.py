@@ -72,7 +72,7 @@ def forward_splits(animal: np.ndarray, values: np.ndarray, *, column: str, rolli
         old = np.isin(animal, animal[training])
         test = (values == value) & ~old
         if test.any():
-            found.append(Split(1, f"{value:g}", training, test))
+            found.append(Split(1, np.format_float_positional(value, trim="-"), training, test))
     if not found:
         raise BenchError(
             f"--forward: every animal with a record of the last {column!r} has an earlier one: none is left"

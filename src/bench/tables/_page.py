@@ -96,6 +96,15 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "min_s": ("min (s)", _number),
     "prepare_s": ("prepare (s)", _number),
     "solve_s": ("solve (s)", _number),
+    "reml_s": ("REML (s)", _number),
+    "product_s": ("a product alone (s)", _number),
+    "kernel_share": ("kernel share", _percent),
+    "cpu_share": ("CPU share", _percent),
+    "variance_ratio": ("λ", _number),
+    "standard_error": ("statistical error", _number),
+    "monte_carlo_error": ("Monte Carlo error", _number),
+    "truncation_error": ("truncation", _error),
+    "eigen_difference": ("eigen", _number),
     "cholesky_s": ("Cholesky (s)", _number),
     "rate": ("rate (G/s)", _number),
     "rate_matmul": ("Z V (G/s)", _number),
@@ -229,6 +238,17 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy_ratio": ("ratio of accuracies", _number),
     "reliability_ratio": ("ratio of reliabilities", _number),
     "largest": ("largest here", _count),
+    "lambda_difference": ("from eigen-REML", _error),
+    "loo_mse": ("LOO MSE", _fixed),
+    "cv_mse": ("5-fold MSE", _fixed),
+    "measure": ("measure", _plain),
+    "correlation": ("correlation", _fixed),
+    "difference": ("difference from REML", _fixed),
+    "better": ("better", _percent),
+    "weight_correlation": ("correlation of weights", _fixed),
+    "step_rss": ("memory of the step (MB)", _megabytes),
+    "bytes_needed": ("expected (MB)", _megabytes),
+    "cpu_s": ("CPU (s)", _number),
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
@@ -236,7 +256,7 @@ TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targ
         "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
         "previous", "beside",
         "claim", "wanted", "unit", "verdict", "expected", "cell", "variant", "preconditioner", "fastest", "liu_best",
-        "meets", "group", "source", "what", "over", "fold"}  # fmt: skip
+        "meets", "group", "source", "what", "over", "fold", "measure"}  # fmt: skip
 
 
 def shown(drawn: pd.DataFrame) -> pd.DataFrame:
