@@ -161,7 +161,7 @@ def lanczos_reml_document(n: int, *, eigen: bool = False) -> Document:
     numbers = {
         "reml_time": 2 * 11 * 3e-5 * n, "reml_cpu": 4 * 11 * 3e-5 * n, "products": 11, "passes": 22.25,
         "converged": 1, "variance_ratio": 2.0, "h2": 1 / 3, "log_variance_ratio_standard_error": 5 / n**0.5,
-        "log_variance_ratio_monte_carlo_error": 1 / n**0.5,
+        "log_variance_ratio_monte_carlo_error": 1 / n**0.5, "variance_ratio_at_bound": float(not eigen),
     }  # fmt: skip
     for name, value in numbers.items():
         doc.add(name, value, "s" if name.startswith("reml_") else "1", phase="reml")

@@ -133,6 +133,17 @@ def test_minimise_finds_the_lower_of_two_minima_and_says_where_a_bound_is_best()
     assert minimise(lambda t: (1.0, 0.0), (0.1, 10)).bound == "lower"  # nothing to tell them by
 
 
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (2.0, 1.0), (1.0, np.inf), (np.nan, 1.0)])
+def test_minimise_refuses_what_are_no_bounds(bounds):
+    with pytest.raises(BenchError, match="two positive numbers, the smaller one first"):
+        minimise(lambda t: (t, 1.0), bounds)
+
+
+def test_a_criterion_that_is_not_finite_is_no_minimum():
+    with pytest.raises(BenchError, match=r"not finite at λ = 0\.1"):
+        minimise(lambda t: (np.nan, np.nan), (0.1, 10))
+
+
 def test_whitened_records_leave_out_what_is_missing():
     y = np.array([1.0, np.nan, 2.0, 4.0, np.nan])
     records = WhitenedRecords.of(
@@ -175,5 +186,9 @@ def test_estimate_tells_what_it_cannot_take():
     spectrum = Spectrum.of(G)
     with pytest.raises(BenchError, match="LOO: the 2 fixed effects are linearly dependent"):
         estimate(spectrum, y, np.ones((10, 2)), method="LOO")
+    with pytest.raises(BenchError, match="no criterion 'AIC'; there are REML, ML, GCV, LOO"):
+        estimate(spectrum, y, X, method="AIC")  # type: ignore[arg-type]
+    with pytest.raises(BenchError, match="REML: 7 records, and relationships of 10"):
+        estimate(spectrum, y[:7], X[:7])
     with pytest.raises(BenchError, match="GCV: the records hold NaN"):
         estimate(spectrum, np.where(np.arange(10) == 3, np.nan, y), X, method="GCV")

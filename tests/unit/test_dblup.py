@@ -208,6 +208,14 @@ def test_bad_input_is_a_sentence():
             np.arange(4.0) ** 2, np.c_[np.ones(4), np.arange(4)], folds=np.array([0, 0, 0, -1])
         ),
         "at least 1 was needed": lambda: fit(equal_model("loo"), DATA, steps=0),
+        "there is no optimiser 'adam'": lambda: fit(equal_model("loo"), DATA, optimiser="adam"),  # type: ignore[arg-type]
+        "there is no backend 'matrix-free'": lambda: equal_model("loo", backend="matrix-free"),
+        "relationships \\(1, 40, 40\\) of the blocks were needed, found \\(60, 40, 40\\)": lambda: equal_model(
+            "loo", backend=snp_model("loo").backend
+        ),
+        "found ndarray; bridges.jax.operator makes one": lambda: equal_model("loo", operator=P.W),
+        "there is no link 'log' of λ; there are softplus, exp": lambda: Link.of(1.0, link.weights, "log"),  # type: ignore[arg-type]
+        "40 individuals need a fold each, found \\(9,\\)": lambda: Data.of(y, folds=np.zeros(9, int)),
     }
     for sentence, call in cases.items():
         with pytest.raises(BenchError, match=sentence):

@@ -64,6 +64,34 @@ def test_exact_probes_give_what_cholesky_gives(objective):
     np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-8, atol=1e-8 * np.abs(gradients[0]).max())
 
 
+def test_exact_probes_are_exact_for_other_records_too():
+    other = Data.of(np.where(np.arange(P.n) < 5, np.nan, np.nan_to_num(P.phenotypes)), P.fixed)
+    wanted, _ = block_model("reml", "dense").loss(other)
+    found, _ = eqx.filter_jit(lambda model: model.loss(other))(block_model("reml", EXACT))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-8)
+
+
+def test_the_root_finder_reaches_the_upper_bound():
+    _, vectors = np.linalg.eigh(P.W @ P.W.T)
+    noise = Data.of(vectors[:, :8] @ np.ones(8) + 1e-3 * vectors[:, -1])
+    link = Link.of(1.3, EqualWeights.of(P.m))
+    model = GBLUP.of(OPERATOR, link, "reml", divisor=P.d, backend=MatrixFree.of(P.n))
+    fitted = fit(model, noise, steps=40)
+    assert fitted.status == "λ at its upper bound"
+    assert len(fitted.history) < 60
+
+
+def test_the_root_is_kept_not_the_flat_start():
+    backend = MatrixFree.of(P.n, squares=SQUARES)
+    found = [
+        fit(GBLUP.of(OPERATOR, Link.of(lam, EqualWeights.of(P.m)), "reml", divisor=P.d, backend=backend), DATA)
+        for lam in (0.2, 100.0)
+    ]
+    assert {one.status for one in found} == {"converged"}
+    assert float(found[1].model.link.lam) == pytest.approx(float(found[0].model.link.lam), rel=0.05)
+    assert float(found[1].model.link.lam) == found[1].history[-1].lam
+
+
 def test_results_are_those_of_the_dense_backend():
     dense, free = block_model("reml", "dense"), block_model("reml", MatrixFree.of(P.n))
     for name in ("breeding_values", "snp_effects", "fixed_effects"):
@@ -187,6 +215,10 @@ def test_what_is_refused(monkeypatch):
         block_model("loo", MatrixFree.of(P.n)).loss(DATA)
     with pytest.raises(BenchError, match="tolerances below 1 were needed"):
         MatrixFree.of(P.n, rtol=1.0)
+    with pytest.raises(BenchError, match="probes of 20 individuals for genotypes of 40"):
+        block_model("reml", MatrixFree.of(20))
+    with pytest.raises(BenchError, match=r"squares \(7,\) for genotypes of 60 SNPs"):
+        block_model("reml", MatrixFree.of(P.n, squares=np.ones(7)))
     many = GBLUP.of(OPERATOR, Link.of(1.0, SnpWeights.of(P.m)), "reml", divisor=P.d)
     monkeypatch.setattr("bench.dblup.root.MOST", 5)
     with pytest.raises(BenchError, match="61 parameters, it takes 5 at the most"):

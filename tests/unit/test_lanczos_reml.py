@@ -106,6 +106,34 @@ def test_a_cap_on_the_steps_is_a_status():
     assert (found.status, found.products) == ("steps", 2)
 
 
+def test_a_run_goes_on_where_another_search_has_left_it():
+    G, whitened = case(60, 2)
+    run = LanczosRun(Dense(G), whitened, ml=True)
+    first = estimate(run)
+    of_ml = estimate(run, method="ML")
+    assert of_ml.products >= first.products
+    while run.extend():
+        pass
+    again = estimate(run)
+    assert again.status == "converged"
+    assert again.path == (run.estimate()[0].log_lam,)
+    capped = LanczosRun(Dense(case(400, 1)[0]), case(400, 1)[1], max_steps=2)
+    assert estimate(capped).lam == estimate(capped).lam
+    assert estimate(capped).status == "steps"
+
+
+@pytest.mark.parametrize("r", [3, 5, 7])
+def test_few_records_have_exact_traces(r):
+    G, whitened = case(r, 1, seed=r)
+    run = LanczosRun(Dense(G), whitened)
+    while run.extend():
+        pass
+    found = run.density().moments(0.3)
+    wanted = Rotated.of(Spectrum.of(G), whitened.y, whitened.X).moments(0.3)
+    assert found.log_det == pytest.approx(wanted.log_det, abs=1e-9)
+    assert found.traces == pytest.approx(wanted.traces)
+
+
 @pytest.mark.parametrize("bound", ["lower", "upper"])
 def test_bounds_are_told(bound):
     G, _ = case(200, 1)
@@ -138,6 +166,13 @@ def test_bad_input_is_told_in_a_sentence():
         estimate(LanczosRun(Dense(G), whitened, max_steps=0))
     with pytest.raises(BenchError, match="steps of 8 vectors of 20 need"):
         LanczosRun(Dense(G), whitened, memory=100)
+    with pytest.raises(BenchError, match="G relates 20 individuals, the records are of 15; n_individuals"):
+        LanczosRun(Dense(G), WhitenedRecords.of(whitened.y[:15]))
+    with pytest.raises(BenchError, match="a trace of nan"):
+        LanczosRun(Dense(G), whitened, trace=float("nan"))
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], 20)
+    with pytest.raises(BenchError, match="explain all 1 probes of 20 records"):
+        LanczosRun(Dense(G), WhitenedRecords.of(whitened.y, signs[:, None]), probes=1)
     with pytest.raises(ValueError, match="without ML"):
         estimate(LanczosRun(Dense(G), whitened), method="ML")
 

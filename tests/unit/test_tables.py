@@ -451,6 +451,7 @@ def test_lanczos_reml_gives_the_share_of_the_kernels_rate_and_both_errors(frame)
     assert row["k"] == 8
     assert row["kernel_share"] == pytest.approx(0.5)
     assert row["cpu_share"] == pytest.approx(0.75)
+    assert drawn["status"].tolist() == ["converged", "λ at its bound"]
     assert row["prepare_s"] == 3
     assert row["reml_s"] == pytest.approx(22 * 3e-5 * 1000)
     assert row["eigen_difference"] == pytest.approx(0.01)

@@ -42,9 +42,11 @@ class Data(eqx.Module):
 
         folds: (n,) integers; the records of each fold 0, 1, … are held out in turn, those of a negative one are in
         every training set: a single split is 0 and −1. BenchError: too few records, dependent effects, a trait that
-        does not vary, a fold whose training set cannot estimate the effects.
+        does not vary, folds of others, a fold whose training set cannot estimate the effects.
         """
         records = Records.of(phenotypes, fixed, name=name)
+        if folds is not None and np.shape(folds) != (records.n_samples,):
+            raise BenchError(f"{name}: {records.n_samples} individuals need a fold each, found {np.shape(folds)}")
         basis, triangle = np.linalg.qr(records.X)
         residual = records.y - basis @ (basis.T @ records.y)
         if np.linalg.norm(residual) <= 1e-12 * np.linalg.norm(records.y):

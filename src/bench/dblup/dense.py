@@ -12,6 +12,7 @@ from bench.dblup.data import Data
 from bench.dblup.link import Link
 from bench.dblup.objectives import Ask, System
 from bench.dblup.operator import Products
+from bench.errors import BenchError
 
 BASIS_BYTES = 1 << 30  # what the blocks' own relationship matrices may take
 PANEL = 512  # columns of G_w that are made at a time
@@ -32,6 +33,12 @@ class Dense(eqx.Module):
         W = np.asarray(operator.rmatmul(jnp.eye(n)))
         parts = (W[block == unit] for unit in range(units))
         return cls(jnp.asarray(np.stack([part.T @ part / divisor for part in parts])))
+
+    def check(self, shape: tuple[int, int], link: Link) -> None:
+        """BenchError if it was made of other genotypes (n, m) or blocks."""
+        wanted = link.unit_weights.size, shape[0], shape[0]
+        if self.basis is not None and self.basis.shape != wanted:
+            raise BenchError(f"dense: relationships {wanted} of the blocks were needed, found {self.basis.shape}")
 
     def relationship(self, operator: Products, link: Link, divisor: jax.Array) -> jax.Array:
         """G_w, (n, n)."""

@@ -6,7 +6,7 @@ Only λ/mean(w) is identified if all weights may grow together. So weights are a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
@@ -103,7 +103,9 @@ class Link(eqx.Module):
 
     @classmethod
     def of(cls, lam: float, weights: Weights, ratio: Ratio = "softplus") -> Link:
-        """A link that starts at λ = lam. BenchError: lam outside BOUNDS."""
+        """A link that starts at λ = lam. BenchError: lam outside BOUNDS, no such ratio."""
+        if ratio not in get_args(Ratio):
+            raise BenchError(f"there is no link {ratio!r} of λ; there are {', '.join(get_args(Ratio))}")
         if not BOUNDS[0] <= lam <= BOUNDS[1]:
             raise BenchError(f"λ = {lam:g}: a variance ratio from {BOUNDS[0]:g} to {BOUNDS[1]:g} was needed")
         return cls(jnp.asarray(inverse(ratio, lam)), weights, ratio)

@@ -49,19 +49,20 @@ class State(NamedTuple):
 
 
 class MatrixFree(eqx.Module):
-    """probes: (n, s). squares: (m,) Σ_i W_ij² over the records, by which traces of the blocks are exact and serve as
-    control variates; None for none. rtol: of the solves while learning; final: of those of predictions.
-    quadrature: products of log|V|'s value, which gradients do not need.
+    """probes: (n, s); None for √r·I, whatever the r records are.
+
+    squares: (m,) Σ_i W_ij² over the records, by which traces of the blocks are exact and serve as control variates;
+    None for none. rtol: of the solves while learning; final: of those of predictions. quadrature: products of
+    log|V|'s value, which gradients do not need.
     """
 
-    probes: jax.Array
+    probes: jax.Array | None
     squares: jax.Array | None
     deflation: Deflation | None
     rtol: float = eqx.field(static=True)
     final: float = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     quadrature: int = eqx.field(static=True)
-    exact: bool = eqx.field(static=True)
 
     @classmethod
     def of(
@@ -82,22 +83,39 @@ class MatrixFree(eqx.Module):
             raise BenchError("matrix-free: probes, steps and products from 1 on and tolerances below 1 were needed")
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], (n, probes))
         known = None if squares is None else jnp.asarray(squares)
-        return cls(jnp.asarray(signs), known, deflation, rtol, final, max_steps, quadrature, False)
+        return cls(jnp.asarray(signs), known, deflation, rtol, final, max_steps, quadrature)
 
     @classmethod
     def exactly(cls, data: Data, *, rtol: float = 1e-12, quadrature: int = 60) -> MatrixFree:
         """Probes √r·I: traces and diagonals without noise, for r solves. For tests, and where r is small."""
+        return cls(None, None, None, rtol, rtol, 20 * len(data.y), quadrature)
+
+    @property
+    def exact(self) -> bool:
+        return self.probes is None
+
+    def check(self, shape: tuple[int, int], _: Link) -> None:
+        """BenchError if it was made for other genotypes than (n, m)."""
+        n, m = shape
+        # JAX takes the last row for one that is not there.
+        if self.probes is not None and len(self.probes) != n:
+            raise BenchError(f"matrix-free: probes of {len(self.probes)} individuals for genotypes of {n}")
+        if self.squares is not None and self.squares.shape != (m,):
+            raise BenchError(f"matrix-free: squares {self.squares.shape} for genotypes of {m} SNPs")
+
+    def probes_of(self, data: Data) -> jax.Array:
+        """Z, (r, s), of the records."""
         r = len(data.y)
-        probes = data.scatter(jnp.sqrt(r) * jnp.eye(r))
-        return cls(probes, None, None, rtol, rtol, 20 * r, min(quadrature, r), True)
+        return jnp.sqrt(r) * jnp.eye(r) if self.probes is None else self.probes[data.index]
 
     def begin(self, data: Data, objective: str) -> State:
         """Zeros, of the shape that the objective's solves leave behind."""
         r, columns = len(data.y), data.basis.shape[1] + 1
+        probes = r if self.probes is None else self.probes.shape[1]
         if objective == "heldout" and data.members is not None:
             shape = (r, len(data.members), columns)
         else:
-            shape = (r, 1, columns + (self.probes.shape[1] if objective in TRACES else 0))
+            shape = (r, 1, columns + (probes if objective in TRACES else 0))
         return State(jnp.zeros(shape), jnp.zeros((), int), jnp.ones((), bool))
 
     def system(
@@ -135,7 +153,7 @@ class MatrixFreeSystem(System):
         self.backend, self.operator, self.link, self.divisor = backend, operator, link, divisor
         self.data, self.start, self.ask = data, start, ask
         self.lam, self.weights = link.lam, link.snp_weights
-        self.probes = backend.probes[data.index]
+        self.probes = backend.probes_of(data)
         self.effects_and_y = jnp.column_stack([data.basis, data.y])
 
     def rmatmul(self, U: jax.Array) -> jax.Array:
@@ -256,7 +274,8 @@ class MatrixFreeSystem(System):
         if self.ask.value:
             weights, lam = jax.lax.stop_gradient((self.weights, self.lam))
             matrix = lambda U: self.relate(U, weights) + lam * U  # noqa: E731
-            value = log_quadratic(matrix, self.probes, self.backend.quadrature).mean()
+            steps = min(self.backend.quadrature, len(self.probes))
+            value = log_quadratic(matrix, self.probes, steps).mean()
         return self._with_gradient(value, *self._traces(jnp.sum(solved * self.probes, 0), WS * WZ))
 
     def inverse_trace(self) -> jax.Array:

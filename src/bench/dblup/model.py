@@ -46,16 +46,25 @@ class GBLUP(eqx.Module):
         backend: Literal["dense"] | Dense | MatrixFree = "dense",
     ) -> GBLUP:
         """objective: of OBJECTIVES. divisor: of the coding of W. backend: a Dense can serve several models of the
-        same genotypes and blocks. BenchError: no such objective, a link for other SNPs, a divisor or ridge that
-        is none."""
+        same genotypes and blocks. BenchError: no such objective or backend, no operator, a link or a backend for
+        other genotypes, a divisor or ridge that is none."""
+        if not (hasattr(operator, "matmul") and hasattr(operator, "rmatmul")):
+            raise BenchError(
+                f"genotypes: an operator with matmul and rmatmul was needed, found {type(operator).__name__}; "
+                "bridges.jax.operator makes one"
+            )
         if objective not in OBJECTIVES:
             raise BenchError(f"there is no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
         if link.weights.block.size != operator.shape[1]:
             raise BenchError(f"weights of {link.weights.block.size} SNPs for genotypes of {operator.shape[1]} SNPs")
         if not divisor > 0 or not ridge >= 0:
             raise BenchError(f"divisor {divisor:g} must be positive, and ridge {ridge:g} must not be negative")
-        chosen = Dense.of(operator, link, divisor) if isinstance(backend, str) else backend
-        return cls(operator, link, jnp.asarray(float(divisor)), jnp.asarray(float(ridge)), chosen, objective)
+        if backend == "dense":
+            backend = Dense.of(operator, link, divisor)
+        if not isinstance(backend, Dense | MatrixFree):
+            raise BenchError(f"there is no backend {backend!r}; there are 'dense', a Dense and a MatrixFree")
+        backend.check(operator.shape, link)
+        return cls(operator, link, jnp.asarray(float(divisor)), jnp.asarray(float(ridge)), backend, objective)
 
     def system(self, data: Data, start: Any = None, ask: Ask = Ask()) -> System:  # noqa: B008
         """V⁻¹[X y] and what follows from it. start: what a matrix-free system of other parameters left."""

@@ -50,7 +50,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Fitted:
-    """model: with the best parameters that were seen. history: every evaluation."""
+    """model: with the best parameters that were seen, the last ones where no loss was computed. history: every
+    evaluation."""
 
     model: GBLUP
     status: Status
@@ -72,7 +73,8 @@ def value_and_gradient(
 class Evaluation:
     """The loss and its gradient as functions of the flat parameters, λ's first; keeps history and the best.
 
-    valued: False where the loss is not computed, and the best has the smallest gradient.
+    valued: False where the loss is not computed, and the best are the last: a gradient is small far away as well,
+    where λ is large and the loss flat.
     """
 
     def __init__(self, model: GBLUP, data: Data, progress: Callable[[Step], None] | None, *, valued: bool = True):
@@ -83,7 +85,7 @@ class Evaluation:
         self.start: Any = model.begin(data)
         self.history: list[Step] = []
         self.first = np.asarray(flat)
-        self.best, self.best_merit, self.best_solved = self.first, np.inf, True
+        self.best, self.best_loss, self.best_solved = self.first, np.inf, True
         self.bounds = tuple(inverse(model.link.ratio, lam) for lam in BOUNDS)
         # −2 log-likelihoods differ by about 1 where it matters, squared errors by a share of themselves.
         self.scale = float(data.freedom) if model.objective == "reml" else float(jnp.var(data.y))
@@ -101,9 +103,8 @@ class Evaluation:
             self.progress(step)
         if not np.isfinite(gradient).all() or (self.valued and not np.isfinite(loss)):
             raise ArithmeticError
-        merit = loss if self.valued else step.gradient
-        if merit < self.best_merit:
-            self.best, self.best_merit, self.best_solved = np.array(flat), merit, solved
+        if not self.valued or loss < self.best_loss:
+            self.best, self.best_loss, self.best_solved = np.array(flat), loss, solved
         return loss / self.scale, gradient / self.scale
 
     def fitted(self, status: Status) -> Fitted:
@@ -132,10 +133,13 @@ def fit(
     line search survives. By default what fits the backend. steps: the most iterations. tolerance: of the gradient's
     largest element, 1e-7, where the loss counts in units of r − p (REML) or of the phenotypes' variance; for "root"
     in standard errors of the parameters, 0.02. The status says how it ended; the best parameters seen are kept
-    whatever it says. BenchError: what model.loss refuses; steps below 1.
+    whatever it says, the last ones where there is no loss. BenchError: what model.loss refuses; no such optimiser;
+    steps below 1.
     """
     if steps < 1:
         raise BenchError(f"fit: {steps} steps; at least 1 was needed")
+    if not isinstance(optimiser, optax.GradientTransformation) and optimiser not in (None, "lbfgs", "root"):
+        raise BenchError(f"fit: there is no optimiser {optimiser!r}; there are 'lbfgs', 'root' and those of optax")
     noisy = isinstance(model.backend, MatrixFree) and not model.backend.exact and model.objective in TRACES
     chosen = optimiser or ("root" if noisy else "lbfgs")
     evaluation = Evaluation(model, data, progress, valued=not noisy or chosen == "lbfgs")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST = 200  # parameters: the information takes a solve for each
 FLATTEST = 1e-3  # eigenvalue of the information, of the largest
-LONGEST = 1.0  # step of a raw parameter
+LONGEST = 1.0  # step of a raw parameter; softplus's λ > 1, which is its raw parameter, may double
 HALVINGS = 5
 TURNED = 0.9
 CLOSE = 10  # tolerances from the root the solves' own tolerance turns gradients round
@@ -49,7 +49,9 @@ def find_root(evaluation: Evaluation, _: object, steps: int, tolerance: float) -
         if away <= tolerance:
             return "converged"
         move = -inverse @ gradient
-        move *= min(1.0, LONGEST / np.abs(move).max())
+        longest = np.full(flat.size, LONGEST)
+        longest[0] = max(LONGEST, flat[0]) if evaluation.rest.link.ratio == "softplus" else LONGEST
+        move *= min(1.0, 1 / np.max(np.abs(move) / longest))
         there, after = flat, gradient
         for half in range(HALVINGS):
             there = flat + move / 2**half

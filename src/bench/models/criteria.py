@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import brentq
 
+from bench.errors import BenchError
+
 Criterion = Literal["REML", "ML", "GCV", "LOO"]
 Function = Callable[[float], tuple[float, float]]  # of log λ: value and derivative
 GRID = 91  # points of log λ, five to a decade of the usual bounds: every local minimum is bracketed and refined
@@ -106,10 +108,15 @@ def minimise(function: Function, bounds: tuple[float, float]) -> Optimum:
     """The global minimum over log λ, as far as a grid of GRID points sees it. bounds: of λ.
 
     Between two points where the derivative turns from falling to rising its root is the minimum, to 1e-12.
+    BenchError: bounds that are none; a criterion that is not finite.
     """
+    if not 0 < bounds[0] < bounds[1] < np.inf:
+        raise BenchError(f"bounds of λ: two positive numbers, the smaller one first, were needed, found {bounds}")
     low, high = np.log(bounds)
     grid = np.linspace(low, high, GRID)
     values, slopes = np.array([function(t) for t in grid]).T
+    if not np.isfinite(values).all():
+        raise BenchError(f"the criterion of λ is not finite at λ = {np.exp(grid[~np.isfinite(values)][0]):.3g}")
     found = [(values[0], low), (values[-1], high)]
     for i in np.flatnonzero((slopes[:-1] < 0) & (slopes[1:] >= 0)):
         at = float(brentq(lambda t: function(t)[1], grid[i], grid[i + 1], xtol=1e-12))  # type: ignore[arg-type]

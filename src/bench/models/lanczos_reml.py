@@ -39,9 +39,9 @@ class LanczosEstimate:
     """λ and what is known of it.
 
     standard_error: statistical, of log λ, by the curvature of the likelihood; NaN at a bound and for GCV.
-    monte_carlo_error: standard error of log λ that the choice of probes leaves; NaN at a bound.
+    monte_carlo_error: standard error of log λ that the choice of random signs as probes leaves; NaN at a bound.
     residual: the largest of the block's relative residuals at λ, that of y among them. products: of G with the block.
-    other_products: columns of G multiplied besides. path: log λ after each product.
+    other_products: columns of G multiplied besides. path: log λ after each product of this search.
     status: "converged", "bound" or "steps" (the cap was reached; the value is the last one).
     """
 
@@ -83,11 +83,19 @@ class LanczosRun:
     ):
         """trace: tr K, as `WhitenedRecords.trace` has it from diag(G); None goes without a control variate.
         trace_of_square: tr S², where somebody knows it. probes: how many are drawn, or (r, s) of them; if their outer
-        products add up to a multiple of I, all traces are exact. ml: whether ML shall be available.
+        products add up to a multiple of I, all traces are exact, as they are where there are no more records than
+        probes to be drawn. ml: whether ML shall be available.
 
         Cost: with trace or ml a product of p columns with G. BenchError: too little memory, said before it is taken.
         """
-        drawn = _signs(probes, records.y.size, seed) if isinstance(probes, int) else probes
+        if gram.shape[0] != records.n_individuals:
+            raise BenchError(
+                f"REML by Lanczos: G relates {gram.shape[0]} individuals, the records are of "
+                f"{records.n_individuals}; n_individuals of WhitenedRecords.of says how many there are"
+            )
+        if trace is not None and not np.isfinite(trace):
+            raise BenchError(f"REML by Lanczos: a trace of {trace}; a number was needed")
+        drawn = probes if isinstance(probes, np.ndarray) else _signs(probes, records, seed)
         self.gram, self.records, self.probes = gram, records, drawn.shape[1]
         self.other_products = 0
         self._KQ: np.ndarray | None = None
@@ -155,11 +163,19 @@ class LanczosRun:
         return self.lanczos.ritz(k)
 
 
-def _signs(probes: int, r: int, seed: int) -> np.ndarray:
-    """(r, probes) of ±1."""
+def _signs(probes: int, records: WhitenedRecords, seed: int) -> np.ndarray:
+    """(r, probes) of ±1; I where that is no wider. BenchError: the fixed effects explain all of them."""
+    r = records.y.size
     if probes < 1:
         raise BenchError(f"REML by Lanczos: {probes} probes; at least 1 is needed")
-    return np.random.default_rng(seed).choice([-1.0, 1.0], (r, probes))
+    if r <= probes:
+        return np.eye(r)
+    drawn = np.random.default_rng(seed).choice([-1.0, 1.0], (r, probes))
+    if np.linalg.norm(records.project(drawn)) <= 1e-8 * np.linalg.norm(drawn):
+        raise BenchError(
+            f"REML by Lanczos: the fixed effects explain all {probes} probes of {r} records; take {r} probes"
+        )
+    return drawn
 
 
 def calibrated(weights: np.ndarray, powers: np.ndarray, moments: np.ndarray) -> np.ndarray:
@@ -250,23 +266,25 @@ def estimate(
     tolerance: float = TOLERANCE,
     observe: Observer | None = None,
 ) -> LanczosEstimate:
-    """Extend `run` until the best λ stands: log λ(k) within `tolerance` of those of steps k − 1 and k − 2.
+    """Extend `run`, from where it is, until the best λ stands: log λ(k) within `tolerance` of steps k − 1 and k − 2.
 
     At a bound only where all columns are solved for that λ, since a space that is too small often has its optimum
     there. observe: sees every step's number and optimum. Not converging is a status, not an error.
     """
     path: list[Optimum] = []
     status = "steps"
-    while run.extend():
-        best, density = run.estimate(method, bounds)
+    more = run.lanczos.products > 0 or run.extend()
+    if not more:
+        raise BenchError("REML by Lanczos: no step was allowed; max_steps must be 1 or more")
+    while more:
+        best, _ = run.estimate(method, bounds)
         path.append(best)
         if observe:
             observe(run.lanczos.products, best)
         if run.lanczos.exhausted or _stands(run, path, tolerance):
             status = "bound" if best.bound else "converged"
             break
-    if not path:
-        raise BenchError("REML by Lanczos: no step was allowed; max_steps must be 1 or more")
+        more = run.extend()
     best = path[-1]
     density = run.density()
     at = density.moments(best.lam)

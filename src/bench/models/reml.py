@@ -9,6 +9,7 @@ of an individual: with `WhitenedRecords`, whose K takes the place of G. Where n 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import scipy.linalg
@@ -74,6 +75,10 @@ def estimate(
 ) -> VarianceComponents:
     """Minimise a criterion over λ. y: (n,), X: (n, p) of full column rank. LOO: `Rotated.leave_one_out`."""
     n, p = X.shape
+    if method not in (named := get_args(Criterion)):
+        raise BenchError(f"there is no criterion {method!r}; there are {', '.join(named)}")
+    if n != spectrum.values.size:
+        raise BenchError(f"{method}: {n} records, and relationships of {spectrum.values.size}")
     if n < p + 2:
         raise BenchError(f"{method}: {n} records and {p} fixed effects; at least {p + 2} records are needed")
     if not (np.isfinite(y).all() and np.isfinite(X).all()):

@@ -44,6 +44,7 @@ def runs(frame: pd.DataFrame) -> pd.DataFrame:
     found["prepare_s"] = of("prepare_time") + of("coding_time")
     found["peak_rss"] = of("peak_rss")
     found["variance_ratio"] = of("variance_ratio", "reml")
+    found["bound"] = of("variance_ratio_at_bound", "reml")
     found["standard_error"] = of("log_variance_ratio_standard_error", "reml")
     found["monte_carlo_error"] = of("log_variance_ratio_monte_carlo_error", "reml")
     found["eigen_difference"] = np.log(of("variance_ratio", "eigen") / found["variance_ratio"])
@@ -55,6 +56,7 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per run. Times in s."""
     found = runs(frame).sort_values(["dataset", "trait", "n", "kernel", "threads", "case"], ignore_index=True)
     found["status"] = np.where(found["converged"] == 1, "converged", "step cap")
+    found.loc[(found["converged"] == 1) & (found["bound"] == 1), "status"] = "λ at its bound"
     columns = [
         *KEYS[1:], "prepare_s", "reml_time", "products", "passes", "product_s", "kernel_share", "cpu_share",
         "peak_rss", "variance_ratio", "h2",
