@@ -452,6 +452,8 @@ def test_lanczos_reml_gives_the_share_of_the_kernels_rate_and_both_errors(frame)
     assert row["kernel_share"] == pytest.approx(0.5)
     assert row["cpu_share"] == pytest.approx(0.75)
     assert drawn["status"].tolist() == ["converged", "λ at its bound"]
+    page = _page.to_html(drawn, "title", "caption")
+    assert page.count('class="first refused') + page.count('class="refused') == 1  # the one at its bound is grey
     assert row["prepare_s"] == 3
     assert row["reml_s"] == pytest.approx(22 * 3e-5 * 1000)
     assert row["eigen_difference"] == pytest.approx(0.01)

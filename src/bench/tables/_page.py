@@ -252,6 +252,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
+GOOD = {"ok", "converged"}  # a status that nothing is wrong with
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
         "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
         "previous", "beside",
@@ -305,7 +306,7 @@ def header(name: str) -> str:
 
 
 def to_html(drawn: pd.DataFrame, title: str, caption: str) -> str:
-    """One page without any other file; rows whose status is not "ok" are grey."""
+    """One page without any other file; rows whose status is none of GOOD are grey."""
     escape = html.escape
     text = shown(drawn)
     head = "".join(f'<th class="{_class(name)}">{escape(header(name))}</th>' for name in text.columns)
@@ -314,7 +315,7 @@ def to_html(drawn: pd.DataFrame, title: str, caption: str) -> str:
     body, before = [], None
     for i, row in enumerate(text.itertuples(index=False, name=None)):
         name = row[0].removesuffix(f" {DAGGER}")
-        kinds = {"first": name != before, "refused": status[i] != "ok", "contaminated": disturbed[i]}
+        kinds = {"first": name != before, "refused": status[i] not in GOOD, "contaminated": disturbed[i]}
         kind, before = " ".join(c for c, on in kinds.items() if on), name
         cells = "".join(
             f'<td class="{_class(column)}">{escape(value)}</td>'
