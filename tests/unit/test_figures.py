@@ -213,7 +213,7 @@ def test_kernels_have_distinct_looks_and_new_ones_keep_theirs():
 
 
 def test_an_unknown_figure_is_an_error_that_lists_the_known():
-    with pytest.raises(BenchError, match="no figure 'roof'; there are convergence, gram, prediction"):
+    with pytest.raises(BenchError, match="no figure 'roof'; there are convergence, dblup_annotations"):
         figures.load("roof")
 
 

@@ -420,7 +420,7 @@ def test_text_of_a_document_cannot_break_the_page(tmp_path):
 
 
 def test_an_unknown_table_is_an_error_that_lists_the_known():
-    with pytest.raises(BenchError, match="no table 'product'; there are bounds, centred, gblup, gram, kernels"):
+    with pytest.raises(BenchError, match="no table 'product'; there are bounds, centred, dblup_annotations"):
         tables.load("product")
 
 
