@@ -249,6 +249,11 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "step_rss": ("memory of the step (MB)", _megabytes),
     "bytes_needed": ("expected (MB)", _megabytes),
     "cpu_s": ("CPU (s)", _number),
+    "warm_s": ("warm (s)", _number),
+    "warm_cpu_s": ("warm, CPU (s)", _number),
+    "warm_passes": ("warm, passes", _count),
+    "warm_iterations": ("warm, iterations", _count),
+    "warm_kernel_share": ("warm, kernel share", _percent),
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
