@@ -23,7 +23,7 @@ from bench.dblup.objectives import TRACES, Ask, System
 from bench.dblup.operator import Products
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
-from bench.relationships.genomic import Coding
+from bench.relationships.genomic import Coding, snp_sums
 
 
 class Deflation(eqx.Module):
@@ -132,9 +132,7 @@ class MatrixFree(eqx.Module):
 
 def squared_lengths(packed: PackedGenotypes, coding: Coding) -> np.ndarray:
     """Σ_i W_ij² of each SNP, (m,), from the genotypes' counts; of records only, if `packed` holds them only."""
-    zero, _, one, two = packed.code_counts().astype(float).T
-    c = coding.centre
-    return coding.scale**2 * (zero * c**2 + one * (1 - c) ** 2 + two * (2 - c) ** 2)
+    return snp_sums(packed, coding)[1]
 
 
 class MatrixFreeSystem(System):

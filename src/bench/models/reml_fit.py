@@ -5,6 +5,7 @@ What `ai_reml` climbs. reml_covariance.py has the same from the covariance matri
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Self
@@ -19,7 +20,7 @@ from bench.models.variances import Variances, inverted
 Matrices = dict[str, np.ndarray]
 
 
-class Fit:
+class Fit(ABC):
     """What both have. log_likelihood: up to a constant of the data, −∞ where the variances cannot be.
 
     curvature: D of each matrix: the slope of the log-likelihood is ½ tr(D ∂Σ). information: (p, p) the average
@@ -36,22 +37,22 @@ class Fit:
         self.matrices = {"genetic": variances.genetic, "residual": variances.residual, **variances.others}
         self.log_likelihood = -np.inf
 
+    @abstractmethod
     def at(self, variances: Variances) -> Self:
         """The same at other variances."""
-        raise NotImplementedError
 
     @cached_property
-    def curvature(self) -> Matrices:
-        raise NotImplementedError
+    @abstractmethod
+    def curvature(self) -> Matrices: ...
 
     @cached_property
-    def information(self) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def information(self) -> np.ndarray: ...
 
     @property
+    @abstractmethod
     def genetic_levels(self) -> int:
         """The rank of the relationship matrix."""
-        raise NotImplementedError
 
     @property
     def levels(self) -> dict[str, int]:

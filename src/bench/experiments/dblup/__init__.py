@@ -17,14 +17,13 @@ from pydantic import Field, model_validator
 from bench import PACKAGE, config
 from bench.errors import BenchError
 from bench.experiments import Files
+from bench.experiments.gblup import DEFAULT_TRAITS
 from bench.genotypes.spec import DatasetSpec, Fetched, Simulated
 from bench.plan import Case, case_id, expand, thread_counts
 from bench.record import Document
 
 VERSION = 2
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # jax reads it when it is loaded
-# Traits of the public data that are analysed where the configuration names none, as in the experiment gblup.
-DEFAULT_TRAITS = {"wheat": ("env1", "env2", "env4", "env5"), "mice": ("Obesity.BMI",)}
 Objective = Literal["reml", "loo", "gcv", "heldout", "train"]
 # What is learned: an objective alone learns λ; +w the weights of blocks of SNPs too; +ridge with a penalty on them.
 Method = Literal["reml", "loo", "train", "reml+w", "loo+w", "train+w", "reml+w+ridge", "loo+w+ridge"]
