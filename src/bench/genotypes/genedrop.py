@@ -27,7 +27,7 @@ SIGNATURES = {
         None,
         [SIZE, *[POINTER] * 6, SIZE, POINTER, FLOAT, POINTER, POINTER, FLOAT, ct.c_uint64, INT, POINTER],
     ),
-    "genedrop_pack": (None, [SIZE, POINTER, SIZE, POINTER, INT, POINTER]),
+    "genedrop_pack": (None, [SIZE, POINTER, SIZE, POINTER, SIZE, INT, POINTER]),
     "genedrop_values": (None, [SIZE, SIZE, POINTER, SIZE, POINTER, INT, POINTER]),
 }
 
@@ -86,14 +86,20 @@ class Gametes:
         self._library, self.sites, self._threads = library, sites, threads
 
     def pack(self, rows: np.ndarray, room: np.ndarray | None = None) -> PackedGenotypes:
-        """The genotypes of the animals `rows`, in their order: (sites, ⌈n/4⌉) bytes, the first rows of `room`."""
+        """The genotypes of the animals `rows`, in their order; what is packed stands in `room`, of `room_to_pack`."""
         rows = np.ascontiguousarray(rows, np.int64)
-        shape = self.sites, -(-len(rows) // 4)
-        codes = np.empty(shape, np.uint8) if room is None else room[: self.sites]
-        if codes.shape != shape or codes.dtype != np.uint8 or not codes.flags.c_contiguous:
-            raise ValueError(f"room for {codes.shape} {codes.dtype}, needed {shape} bytes")
+        room = room_to_pack(self.sites, len(rows)) if room is None else room
+        codes = room[: self.sites]
+        if codes.shape != (needed := (self.sites, _stride(len(rows)))):
+            raise ValueError(f"room for {codes.shape} bytes, needed {needed}")
         self._library.genedrop_pack(
-            self.sites, self.bits.ctypes.data, len(rows), rows.ctypes.data, self._threads, codes.ctypes.data
+            self.sites,
+            self.bits.ctypes.data,
+            len(rows),
+            rows.ctypes.data,
+            codes.shape[1],
+            self._threads,
+            codes.ctypes.data,
         )
         return PackedGenotypes(codes, len(rows))
 
@@ -179,6 +185,15 @@ class GeneDrop:
             self._threads,
             gametes.bits.ctypes.data,
         )
+
+
+def room_to_pack(sites: int, n: int) -> np.ndarray:
+    """(sites, ≥ ⌈n/4⌉) bytes where n animals can be packed: each site begins a cache line."""
+    return _aligned_zeros((sites, _stride(n) // 8)).view(np.uint8)
+
+
+def _stride(n: int) -> int:
+    return -(-n // 256) * 64
 
 
 def _aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:

@@ -7,7 +7,7 @@ meioses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +27,7 @@ from bench.genotypes.founders import (
     demography,
     segregating_sites,
 )
-from bench.genotypes.genedrop import Family, GeneDrop
+from bench.genotypes.genedrop import BLOCK, Family, GeneDrop, room_to_pack
 from bench.genotypes.herds import genotyped_rows, read_pedigree, simulate_pedigree, write_pedigree
 from bench.genotypes.packed import PackedGenotypes, concatenate_beds, write_bed
 from bench.genotypes.pedigree import UNKNOWN, seed_for
@@ -56,18 +56,36 @@ def simulate_chromosome(
         threads=threads,
     )
     everyone, rows = Family.of(pedigree), genotyped_rows(spec, pedigree)
+    morgans = positions * RECOMBINATION_RATE
 
-    qtl = drop.drop(everyone, positions[is_qtl] * RECOMBINATION_RATE, haplotypes[:, is_qtl])
+    qtl = drop.drop(everyone, morgans[is_qtl], haplotypes[:, is_qtl])
     effects = np.random.default_rng(seed_for(spec.seed, "effects", chromosome))
     effects = effects.standard_normal((int(is_qtl.sum()), len(spec.traits)))
     _save(folder / EFFECTS, effects)
     _save(folder / VALUES, qtl.values(effects))
-    _write_sites(folder / QTL, qtl.pack(rows), positions[is_qtl], chromosome, label="qtl")
+    _write_sites(folder / QTL, [_codes(qtl.pack(rows))], positions[is_qtl], chromosome, label="qtl")
     del qtl
 
     ancestors, kept = everyone.pruned(rows)
-    panel = drop.drop(ancestors, positions[~is_qtl] * RECOMBINATION_RATE, haplotypes[:, ~is_qtl])
-    _write_sites(folder / PANEL, panel.pack(kept), positions[~is_qtl], chromosome, label="chr")
+    panel = drop_and_pack(drop, ancestors, kept, morgans[~is_qtl], haplotypes[:, ~is_qtl])
+    _write_sites(folder / PANEL, panel, positions[~is_qtl], chromosome, label="chr")
+
+
+def drop_and_pack(
+    drop: GeneDrop, family: Family, rows: np.ndarray, morgans: np.ndarray, haplotypes: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The codes of the animals `rows` of `family`, some sites at a time: (≤ BLOCK, ⌈n/4⌉) bytes, each gone with the next.
+
+    Blocks of sites are dropped one after the other by the same meioses, so that the gametes held do not grow with them.
+    """
+    room = room_to_pack(min(BLOCK, len(morgans)), len(rows))
+    for begin in range(0, len(morgans), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        yield _codes(drop.drop(family, morgans[block], haplotypes[:, block]).pack(rows, room))
+
+
+def _codes(packed: PackedGenotypes) -> np.ndarray:
+    return packed.codes[:, : -(-packed.n_samples // 4)]
 
 
 def _founders(spec: Livestock, chromosome: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,9 +115,9 @@ def _founders(spec: Livestock, chromosome: int) -> tuple[np.ndarray, np.ndarray,
 
 
 def _write_sites(
-    prefix: Path, packed: PackedGenotypes, positions: np.ndarray, chromosome: int, *, label: str
+    prefix: Path, codes: Iterable[np.ndarray], positions: np.ndarray, chromosome: int, *, label: str
 ) -> None:
-    write_bed(prefix.with_suffix(".bed"), [packed.codes])
+    write_bed(prefix.with_suffix(".bed"), codes)
     bim = bim_table(positions, f"{label}{chromosome}", chromosome)
     write_table(prefix.with_suffix(".bim"), bim, header=False)
 

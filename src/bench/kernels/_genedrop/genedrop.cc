@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "isa.h"
 
@@ -122,19 +121,14 @@ Line bed_codes(Line alleles) {
     return (first & second) | (first | second) << 1;
 }
 
-// Bytes to where nobody reads them soon: whole cache lines go past the caches, which would fetch each line first.
-void stream_out(uint8_t* to, const uint8_t* from, size_t bytes) {
+// A line to where nobody reads it soon: past the caches, which would fetch what was there first.
+inline void stream_out(uint8_t* to, Line line) {
 #if defined(__SSE2__)
-    const size_t head = std::min(bytes, -reinterpret_cast<uintptr_t>(to) % 64);
-    std::memcpy(to, from, head);
-    size_t at = head;
-    for (; at + 64 <= bytes; at += 64)
-        for (size_t part = 0; part < 64; part += 16)
-            _mm_stream_si128(reinterpret_cast<__m128i*>(to + at + part),
-                             _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at + part)));
-    std::memcpy(to + at, from + at, bytes - at);
+    __m128i parts[4];
+    std::memcpy(parts, &line, sizeof line);
+    for (int part = 0; part < 4; part++) _mm_stream_si128(reinterpret_cast<__m128i*>(to) + part, parts[part]);
 #else
-    std::memcpy(to, from, bytes);
+    std::memcpy(to, &line, sizeof line);
 #endif
 }
 
@@ -155,10 +149,8 @@ void transpose_words(Line* lines) {
           [](Line a, Line b) { return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15); });
 }
 
-constexpr size_t TOGETHER = 32;                   // animals whose alleles fill a word
-constexpr size_t GROUP = LANES * TOGETHER;        // animals whose codes at a site fill a cache line
-constexpr size_t TILE = 8 * GROUP;                // animals whose codes are gathered before they are written
-constexpr size_t TILE_BYTES = TILE / 4 + 64;      // of a site; a power of two would crowd a few sets of the cache
+constexpr size_t TOGETHER = 32;             // animals whose alleles fill a word
+constexpr size_t GROUP = LANES * TOGETHER;  // animals whose codes at a site fill a line
 
 // The alleles of up to TOGETHER animals at the sites of `lanes` words, each animal's two in a row each.
 void gather(const uint64_t* gametes, size_t words, const int64_t* rows, size_t left, size_t word, size_t lanes,
@@ -181,23 +173,20 @@ void gather(const uint64_t* gametes, size_t words, const int64_t* rows, size_t l
         }
 }
 
-// Codes of `animals` animals at the sites of `lanes` words, the first being `word`: (64 lanes, TILE_BYTES).
-void pack_tile(const uint64_t* gametes, size_t words, const int64_t* rows, size_t animals, size_t word, size_t lanes,
-               uint8_t* tile) {
+// Codes of up to GROUP animals at the sites of `lanes` words, the first being `word`, a line for each of `sites` sites.
+void pack_group(const uint64_t* gametes, size_t words, const int64_t* rows, size_t animals, size_t word, size_t lanes,
+                size_t sites, uint8_t* to, size_t stride) {
     alignas(64) Line blocks[LANES][64];
-    for (size_t at = 0; at < animals; at += GROUP) {
-        for (size_t b = 0; b < LANES; b++) {
-            const size_t begin = at + b * TOGETHER, left = begin < animals ? animals - begin : 0;
-            gather(gametes, words, rows + begin, left, word, lanes, blocks[b]);
-            if (left) transpose(blocks[b]);
-        }
-        for (size_t site = 0; site < 64; site++) {
-            Line lines[LANES];
-            for (size_t b = 0; b < LANES; b++) lines[b] = bed_codes(blocks[b][site]);
-            transpose_words(lines);
-            for (size_t lane = 0; lane < lanes; lane++)
-                std::memcpy(tile + (64 * lane + site) * TILE_BYTES + at / 4, &lines[lane], sizeof(Line));
-        }
+    for (size_t b = 0; b < LANES; b++) {
+        const size_t begin = b * TOGETHER, left = begin < animals ? animals - begin : 0;
+        gather(gametes, words, rows + begin, left, word, lanes, blocks[b]);
+        if (left) transpose(blocks[b]);
+    }
+    for (size_t site = 0; site < 64; site++) {
+        Line lines[LANES];
+        for (size_t b = 0; b < LANES; b++) lines[b] = bed_codes(blocks[b][site]);
+        transpose_words(lines);
+        for (size_t at = site, lane = 0; at < sites; at += 64, lane++) stream_out(to + at * stride, lines[lane]);
     }
 }
 
@@ -240,23 +229,20 @@ extern "C" void genedrop_drop(size_t cohorts, const int64_t* first, const int64_
         }
 }
 
-// codes: (count, stride), the genotypes of the animals `rows` as in a .bed file, to be filled.
-extern "C" void genedrop_pack(size_t count, const uint64_t* gametes, size_t n, const int64_t* rows, int threads,
-                              uint8_t* codes) {
-    const size_t words = (count + 63) / 64, stride = (n + 3) / 4;
+// codes: (count, stride), to be filled with the genotypes of the animals `rows` as in a .bed file, each site's beginning a
+// line; stride is a multiple of 64 and leaves room for whole lines.
+extern "C" void genedrop_pack(size_t count, const uint64_t* gametes, size_t n, const int64_t* rows, size_t stride,
+                              int threads, uint8_t* codes) {
+    const size_t words = (count + 63) / 64;
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<uint8_t> tile(64 * LANES * TILE_BYTES);
 #pragma omp for schedule(static)
-        for (size_t at = 0; at < n; at += TILE) {
-            const size_t last = std::min(n, at + TILE), bytes = (last - at + 3) / 4;
+        for (size_t at = 0; at < n; at += GROUP)
             for (size_t word = 0; word < words; word += LANES) {
-                const size_t lanes = std::min(LANES, words - word);
-                pack_tile(gametes, words, rows + at, last - at, word, lanes, tile.data());
-                for (size_t site = 64 * word; site < std::min(count, 64 * (word + lanes)); site++)
-                    stream_out(codes + site * stride + at / 4, tile.data() + (site - 64 * word) * TILE_BYTES, bytes);
+                const size_t lanes = std::min(LANES, words - word), sites = std::min(count - 64 * word, 64 * lanes);
+                pack_group(gametes, words, rows + at, std::min(GROUP, n - at), word, lanes, sites,
+                           codes + 64 * word * stride + at / 4, stride);
             }
-        }
 #if defined(__SSE2__)
         _mm_sfence();
 #endif
