@@ -95,7 +95,8 @@ def pedigree(options: argparse.Namespace) -> None:
     """Simulate a pedigree: founders, then generations of selected sires and many dams."""
     from bench.genotypes.stages import make_pedigree
 
-    make_pedigree(command_line.json_object(options.spec, "--spec"), name=options.name, out=options.out)
+    entry = command_line.json_object(options.spec, "--spec")
+    make_pedigree(entry, name=options.name, out=options.out, genedrop=_genedrop)
 
 
 def chromosome(options: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ def memory_needed(spec: Spec) -> int:
 def _livestock_memory(spec: Livestock) -> int:
     """Of a chromosome's gametes, or of the tables; the pruned pedigree, not known yet, is taken to be the whole."""
     words = max(-(-n // 64) for n in spec.chromosome_snps())
-    gametes = 16 * words * spec.animals + bed_bytes(spec.genotyped, max(spec.chromosome_snps()))
+    gametes = 16 * words * spec.animals + bed_bytes(spec.n_samples, max(spec.chromosome_snps()))
     gametes += int(GENEALOGY_BYTES * max(0.2, spec.chromosome_length / REFERENCE_LENGTH))
     tables = FIELD_BYTES * (spec.animals + spec.animals * spec.repeats) * (2 + len(spec.traits))
     return PROCESS_BYTES + 100 * spec.animals + max(gametes, tables)
@@ -68,7 +68,7 @@ def disk_needed(spec: Spec) -> int:
     if isinstance(spec, Livestock):
         values = 8 * spec.animals * len(spec.traits) * (spec.chromosomes + 1)  # of each chromosome, and their sum
         lines = 50 * (2 * spec.animals + spec.repeats * spec.animals) + 100 * spec.n_snps
-        return 2 * bed_bytes(spec.genotyped, spec.n_snps) + bed_bytes(spec.genotyped, spec.n_qtl) + values + lines
+        return 2 * bed_bytes(spec.n_samples, spec.n_snps) + bed_bytes(spec.n_samples, spec.n_qtl) + values + lines
     n_qtl = sum(trait.n_qtl for trait in spec.traits)
     tables = 100 * sum(spec.generation_sizes()) * len(spec.traits) + 100 * spec.n_snps
     return 2 * bed_bytes(spec.n_samples, spec.n_snps) + bed_bytes(spec.n_samples, n_qtl) + tables
@@ -83,7 +83,7 @@ def seconds_needed(spec: Spec) -> float:
     if isinstance(spec, Livestock):
         genome = spec.chromosomes * spec.chromosome_length / REFERENCE_LENGTH
         pedigrees = spec.chromosomes * ANIMAL_SECONDS * spec.animals
-        return genome * FOUNDER_SECONDS + pedigrees + 3 * bed_bytes(spec.genotyped, spec.n_snps) / READ_RATE
+        return genome * FOUNDER_SECONDS + pedigrees + 3 * bed_bytes(spec.n_samples, spec.n_snps) / READ_RATE
     n_calls = spec.n_samples * (spec.n_snps + sum(trait.n_qtl for trait in spec.traits))
     genome = spec.chromosomes * spec.chromosome_length / REFERENCE_LENGTH
     genealogy = GENEALOGY_SECONDS + PEDIGREE_SECONDS * spec.n_samples**2

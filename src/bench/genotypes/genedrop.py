@@ -103,14 +103,14 @@ class Gametes:
         )
         return PackedGenotypes(codes, len(rows))
 
-    def values(self, effects: np.ndarray) -> np.ndarray:
-        """(n, traits) sums over sites of dosage × effect; effects: (sites, traits)."""
-        effects = np.ascontiguousarray(effects, float)
-        values = np.zeros((len(self.bits), effects.shape[1]))
+    def values(self, effects: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """(rows, traits) sums over sites of dosage × effect, of animals in a row; effects: (sites, traits)."""
+        effects, bits = np.ascontiguousarray(effects, float), self.bits[rows]
+        values = np.zeros((len(bits), effects.shape[1]))
         self._library.genedrop_values(
-            len(self.bits),
+            len(bits),
             self.sites,
-            self.bits.ctypes.data,
+            bits.ctypes.data,
             effects.shape[1],
             effects.ctypes.data,
             self._threads,
@@ -139,9 +139,13 @@ class GeneDrop:
         pools: (pools, 2) of each pool of founders its first haplotype and one past its last; by default one, of all.
         Holds ⌈sites/64⌉ · 16 bytes an animal.
         """
-        gametes = Gametes(self._library, len(family), len(morgans), self._threads)
+        gametes = self.room(len(family), len(morgans))
         self.continue_drop(gametes, family, 0, len(family.first) - 1, morgans, haplotypes, pools)
         return gametes
+
+    def room(self, n: int, sites: int) -> Gametes:
+        """Gametes to be filled by `continue_drop`."""
+        return Gametes(self._library, n, sites, self._threads)
 
     def continue_drop(
         self,
