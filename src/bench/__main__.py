@@ -123,6 +123,23 @@ def _genedrop() -> Path:
     return made.library
 
 
+def genedrop(options: argparse.Namespace) -> None:
+    """Drop genes through a dairy pedigree and pack all genotypes, chromosome by chromosome; print seconds, memory,
+    bytes a second, and how fast this machine copies."""
+    from bench.build import installed
+    from bench.machine import Limits
+    from bench.population_rates import rates
+
+    limits = installed("limits")
+    if limits.library is None:
+        raise BenchError(f"the copy bandwidth needs the compiled limits: {limits.reason}")
+    if not options.out.is_dir():
+        raise BenchError(f"{options.out}: no such folder; name one with room for a chromosome's .bed file")
+    sizes = {key: getattr(options, key) for key in ("animals", "snps", "chromosomes", "threads", "out")}
+    for name, value in rates(_genedrop(), Limits(limits.library), **sizes).items():
+        print(f"{name}\t{value:.4g}", flush=True)
+
+
 def assemble(options: argparse.Namespace) -> None:
     """Join chromosomes to one PLINK data set with pedigree, true breeding values and phenotypes."""
     from bench.genotypes.stages import make_simulated
@@ -448,6 +465,7 @@ def agreement(options: argparse.Namespace) -> None:
 
 VERBS = {
     "machine": machine,
+    "genedrop": genedrop,
     "kernels": kernels_,
     "config": config,
     "plan": plan,

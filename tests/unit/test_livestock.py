@@ -323,7 +323,7 @@ BAD = [
     ({"genotyped": 601}, "genotyped: 601 animals, the last 3 cohorts have 600"),
     ({"sires": 51}, "sires: 51 sires need cohorts of at least 204 animals, the smallest has 200"),
     ({"mating": "beef", "herds": 13}, "12 cannot serve 13 herds"),
-    ({"mating": "goats"}, "'dairy', 'beef' or 'random'"),
+    ({"mating": "goats"}, "'dairy', 'beef', 'random' or 'lines'"),
     ({"n_snps": 1}, "1 SNPs cannot be spread over 2 chromosomes"),
     ({"n_qtl": 1}, "1 QTL cannot be spread over 2 chromosomes"),
     ({"validation_cohorts": 6}, "validation_cohorts: 6 of 6 leave no records"),

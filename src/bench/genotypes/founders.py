@@ -42,14 +42,14 @@ def demography(founders_at: int = 0, *, breeds: int = 1, split: float = 0) -> ms
 
 def _parted(breeds: int, split: float) -> msprime.Demography:
     history = msprime.Demography()
-    names = [f"breed{b + 1}" for b in range(breeds)]
+    names: list[str | int] = [f"breed{b + 1}" for b in range(breeds)]
     for name in names:
-        history.add_population(name=name, initial_size=HISTORY[0])
+        history.add_population(name=str(name), initial_size=HISTORY[0])
     at_split = [size for time, size in HISTORY.items() if time <= split][-1]
     history.add_population(name="ancestors", initial_size=at_split)
     for time, size in list(HISTORY.items())[1:]:
-        for name in names if time < split else ["ancestors"] if time > split else []:
-            history.add_population_parameters_change(time=time, initial_size=size, population=name)
+        for number in range(breeds) if time < split else [breeds] if time > split else []:
+            history.add_population_parameters_change(time=time, initial_size=size, population=number)
     history.add_population_split(time=split, derived=names, ancestral="ancestors")
     history.sort_events()
     return history

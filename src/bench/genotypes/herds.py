@@ -155,7 +155,7 @@ def _sires(
     males = rng.permutation(males[(sex[males] == MALE) & (True if among is None else among[males])])
     if len(males) < count:
         raise BenchError(
-            f"breeds: {count} sires of a breed are needed for cohort {cohort}, there are {len(males)} purebred males; "
+            f"breeds: {count} sires of a breed are needed for cohort {cohort}, found {len(males)} purebred males; "
             "lower sires or crossing, or raise animals"
         )
     if spec.sire_accuracy is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -17,7 +19,7 @@ def simulate_lines(spec: Livestock, evaluate: Evaluate | None) -> pd.DataFrame:
 
     The first cohort are inbred parents. A cycle's parents are `spec.sires` of the last finished lines: those of
     highest EBV where `evaluate` gives one, or any. Each F1 plant has two different ones. A line is selfed, one plant
-    a generation (sire and dam are the same), or is a doubled haploid of the F1 plant. Trial sites are drawn at random.
+    a generation (sire and dam are the same), or is a doubled haploid of the F1 plant. Trial sites are random.
     """
     assert spec.lines is not None
     rng = np.random.default_rng(seed_for(spec.seed, "pedigree"))
@@ -34,7 +36,7 @@ def simulate_lines(spec: Livestock, evaluate: Evaluate | None) -> pd.DataFrame:
     pedigree = pd.DataFrame(columns).astype(np.int64)
     ids = columns["id"]
     finished = lines.finished()
-    for before, last in zip(finished[:-1], finished[1:], strict=True):
+    for before, last in pairwise(finished):
         candidates = rng.permutation(ids[first[before] : first[before + 1]])
         if evaluate is not None:
             ebv = evaluate(pedigree, before + 1)
@@ -43,7 +45,10 @@ def simulate_lines(spec: Livestock, evaluate: Evaluate | None) -> pd.DataFrame:
         one = np.resize(np.arange(len(parents)), lines.crosses)
         other = (one + rng.integers(1, len(parents), lines.crosses)) % len(parents)
         f1 = slice(first[before + 1], first[before + 2])
-        pedigree.loc[pedigree.index[f1], "sire"], pedigree.loc[pedigree.index[f1], "dam"] = parents[one], parents[other]
+        pedigree.loc[pedigree.index[f1], "sire"], pedigree.loc[pedigree.index[f1], "dam"] = (
+            parents[one],
+            parents[other],
+        )
         mothers = np.repeat(ids[f1], lines.per_cross)
         for cohort in range(before + 2, last + 1):
             plants = pedigree.index[first[cohort] : first[cohort + 1]]

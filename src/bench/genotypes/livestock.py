@@ -77,7 +77,7 @@ def drop_and_pack(
     haplotypes: np.ndarray,
     pools: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """The codes of the animals `rows` of `family`, some sites at a time: (≤ BLOCK, ⌈n/4⌉) bytes, each gone with the next.
+    """The codes of the animals `rows` of `family`, some sites at a time: (≤ BLOCK, ⌈n/4⌉) bytes, gone with the next.
 
     Blocks of sites are dropped one after the other by the same meioses, so that the gametes held do not grow with them.
     """

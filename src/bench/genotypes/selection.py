@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.errors import BenchError
 from bench.genotypes.founders import RECOMBINATION_RATE, Founders, draw_founders, qtl_effects
-from bench.genotypes.genedrop import Family, GeneDrop, Gametes
+from bench.genotypes.genedrop import Family, Gametes, GeneDrop
 from bench.genotypes.pedigree import seed_for
 from bench.genotypes.records import FIRST_RECORD, Scale, draw_polygenic, draw_records, genetic_covariance
 from bench.genotypes.spec import Livestock
@@ -153,7 +153,7 @@ def blup(
     X = sp.coo_array((np.ones(len(table)), (lines, level)), shape=(len(table), q))
     Z = sp.coo_array((np.ones(len(table)), (lines, animal)), shape=(len(table), n))
     design = sp.hstack([X, sp.coo_array(age[:, None]), Z]).tocsr()
-    weighted = (sp.diags_array(weight) @ design).T.tocsr()
+    weighted = sp.csr_array(design.multiply(weight[:, None])).T
     prior = sp.block_diag([sp.coo_array((q + 1, q + 1)), variance_ratio * relationship])
     left, right = sp.csr_array(weighted @ design + prior), weighted @ table[trait].to_numpy()
     diagonal = np.maximum(left.diagonal(), 1e-8)

@@ -171,8 +171,8 @@ class Livestock(_Model):
 
     @model_validator(mode="after")
     def _possible(self) -> Livestock:
-        self._possible_genotyped()
         self._possible_scheme()
+        self._possible_genotyped()
         smallest = min(self.cohort_sizes())
         if self.n_snps < self.chromosomes:
             raise ValueError(f"n_snps: {self.n_snps} SNPs cannot be spread over {self.chromosomes} chromosomes")
@@ -202,7 +202,9 @@ class Livestock(_Model):
             raise ValueError("genotyped: give either how many are genotyped, or genotyped_shares")
         if self.genotyped_shares is not None:
             if self.genotype_sires or self.mating == "lines":
-                raise ValueError("genotyped_shares: cannot be joined with genotype_sires or with lines; leave one out")
+                raise ValueError(
+                    "genotyped_shares: cannot be joined with genotype_sires or with lines; leave one out"
+                )
             if self.n_samples < 2:
                 raise ValueError(f"genotyped_shares: {self.n_samples} animals in all; needed two at the least")
             return
@@ -225,8 +227,8 @@ class Livestock(_Model):
                 )
             if not 2 <= self.sires <= min(self.lines.parents, self.lines.crosses * self.lines.per_cross):
                 raise ValueError(f"sires: {self.sires} parents of crosses, needed 2 to as many lines as there are")
-            wrong = {"unknown_parents": 0, "polygenic": 0, "sire_accuracy": None, "genotype_sires": False, "breeds": None}
-            for key, needed in wrong.items():
+            without = {"unknown_parents": 0, "polygenic": 0, "sire_accuracy": None, "genotype_sires": False}
+            for key, needed in (without | {"breeds": None}).items():
                 if getattr(self, key) != needed:
                     raise ValueError(f"{key}: {getattr(self, key)!r} is not simulated for lines; leave it out")
             if self.recorded_sex != "both":
@@ -240,7 +242,7 @@ class Livestock(_Model):
                 raise ValueError("selection: needed a finite weight for one trait at the least")
         if self.breeds is not None:
             if self.founders < 2 * len(self.breeds.shares):
-                raise ValueError(f"founders: {self.founders} for {len(self.breeds.shares)} breeds, two each are needed")
+                raise ValueError(f"founders: {self.founders} for {len(self.breeds.shares)} breeds, needed two each")
             fewest = min(self.breeds.portions(self.sires))
             needed = self.herds if self.mating == "beef" else 1
             if fewest < needed:
