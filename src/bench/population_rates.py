@@ -33,16 +33,16 @@ def rates(
 ) -> dict[str, float]:
     """Seconds of wall and of processor time by part, bytes and bytes a second; `snps` on each chromosome.
 
-    Packing reads the gametes and writes the codes; its rate is the median of the blocks of BLOCK sites, by wall and by
-    processor time (all threads' together, times their number), copying's that of one copy a chromosome.
+    Packing reads the gametes and writes the codes; its rate is the median of the blocks of BLOCK sites, by wall time
+    and by processor time (all threads' together, times their number); copying's of three copies a chromosome.
     BenchError: sizes that cannot be, too little memory.
     """
     if min(animals - 19, snps, chromosomes, threads) < 1:
         raise BenchError("genedrop: needed at least 20 animals and one SNP, chromosome and thread")
     if (need := PER_ANIMAL * animals + COPIED + 300_000_000) > memory_available():
         raise BenchError(
-            f"genedrop: {animals} animals need about {need / 1e9:.1f} GB of memory, {memory_available() / 1e9:.1f} GB "
-            "are free; lower --animals"
+            f"genedrop: {animals} animals need about {need / 1e9:.1f} GB of memory, "
+            f"{memory_available() / 1e9:.1f} GB are free; lower --animals"
         )
     spent: dict[str, list[measure.Sample]] = {part: [] for part in ("pedigree", "drop", "pack", "whole")}
     buffer, copies, moved = np.ones(COPIED // 8), [], []

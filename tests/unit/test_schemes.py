@@ -270,7 +270,8 @@ def test_ebvs_solve_the_mixed_model(scheme, library):
     X = pd.get_dummies(table["herd_year"]).to_numpy(float)
     X = np.column_stack([X, table["age"]])
     Z = sp.coo_array(
-        (np.ones(len(table)), (np.arange(len(table)), np.searchsorted(rows, table["id"] - 1))), shape=(len(table), len(rows))
+        (np.ones(len(table)), (np.arange(len(table)), np.searchsorted(rows, table["id"] - 1))),
+        shape=(len(table), len(rows)),
     ).toarray()  # fmt: skip
     weight = table["weight"].to_numpy() if "weight" in table else np.ones(len(table))
     V = 0.3 * Z @ A @ Z.T + np.diag(0.7 / weight)

@@ -155,7 +155,7 @@ class GeneDrop:
         haplotypes: np.ndarray,
         pools: np.ndarray | None = None,
     ) -> None:
-        """Fill in the gametes of the cohorts `begin` to `end` − 1, zeros as yet; those of earlier cohorts are there."""
+        """Fill in the gametes of the cohorts `begin` to `end` − 1, zeros as yet; earlier cohorts are there."""
         morgans, founders, n = np.ascontiguousarray(morgans, float), _words(haplotypes), len(family)
         pools = np.array([[0, len(founders)]]) if pools is None else pools
         pool, doubled = (np.zeros(n) if each is None else each for each in (family.pool, family.doubled))

@@ -79,7 +79,7 @@ def drop_and_pack(
 ) -> Iterator[np.ndarray]:
     """The codes of the animals `rows` of `family`, some sites at a time: (≤ BLOCK, ⌈n/4⌉) bytes, gone with the next.
 
-    Blocks of sites are dropped one after the other by the same meioses, so that the gametes held do not grow with them.
+    Blocks of sites are dropped one after the other by the same meioses: what is held does not grow with the sites.
     """
     room = room_to_pack(min(BLOCK, len(morgans)), len(rows))
     for begin in range(0, len(morgans), BLOCK):

@@ -34,7 +34,7 @@ class Lines(_Part):
     cycles: int = Field(default=1, ge=1)
 
     def cohort_sizes(self) -> list[int]:
-        """Of the parents, then of each cycle's F1 plants and each generation of its lines (one, if doubled haploid)."""
+        """Of the parents, then of each cycle's F1 plants and each generation of its lines (one if doubled)."""
         cycle = [self.crosses, *[self.crosses * self.per_cross] * (self.selfing or 1)]
         return [self.parents, *cycle * self.cycles]
 
@@ -80,8 +80,8 @@ def genotyped_counts(shares: tuple[GenotypedShare, ...], cohorts: list[int]) -> 
     for at, group in enumerate(shares):
         if group.ages[1] >= len(cohorts):
             raise ValueError(
-                f"genotyped_shares.{at}: ages up to {group.ages[1]}, the oldest of {len(cohorts)} cohorts has the age "
-                f"{len(cohorts) - 1}"
+                f"genotyped_shares.{at}: ages up to {group.ages[1]}, the oldest of {len(cohorts)} cohorts has the "
+                f"age {len(cohorts) - 1}"
             )
         for age in range(group.ages[0], group.ages[1] + 1):
             cohort = len(cohorts) - 1 - age

@@ -108,8 +108,8 @@ def inverse_relationship(spec: Livestock, pedigree: pd.DataFrame, cohort: int) -
 
     A⁻¹ = T′D⁻¹T (Henderson 1976), T = I − ½(S + D'), by its rules for parents that are not inbred: the Mendelian
     sampling has 1, ¾ or ½ of the variance of founders. Of lines, only finished ones are evaluated. Their parents are
-    those of the F1 plant, and the Mendelian sampling of a line has F/2 of the variance of the founding lines, where F is
-    its inbreeding (the lines of a cross vary by F times the base variance, the founding lines by twice it).
+    those of the F1 plant, and the Mendelian sampling of a line has F/2 of the variance of the founding lines, where F
+    is its inbreeding (the lines of a cross vary by F times the base variance, the founding lines by twice it).
     """
     born = pedigree["born"].to_numpy()
     sire, dam = (np.maximum(pedigree[p].to_numpy() - 1, -1) for p in ("sire", "dam"))

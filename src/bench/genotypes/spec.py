@@ -222,8 +222,8 @@ class Livestock(_Model):
             sizes = self.lines.cohort_sizes()
             if (self.animals, self.cohorts) != (sum(sizes), len(sizes)):
                 raise ValueError(
-                    f"lines: make {sum(sizes)} plants in {len(sizes)} cohorts, the entry says animals: {self.animals} "
-                    f"and cohorts: {self.cohorts}"
+                    f"lines: make {sum(sizes)} plants in {len(sizes)} cohorts, the entry says animals: "
+                    f"{self.animals} and cohorts: {self.cohorts}"
                 )
             if not 2 <= self.sires <= min(self.lines.parents, self.lines.crosses * self.lines.per_cross):
                 raise ValueError(f"sires: {self.sires} parents of crosses, needed 2 to as many lines as there are")
