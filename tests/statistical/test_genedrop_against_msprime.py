@@ -18,7 +18,7 @@ from bench.genotypes.spec import Livestock
 pytestmark = [pytest.mark.statistical, pytest.mark.slow]
 RARE = 1e-3
 COHORTS, ANIMALS = 4, 96
-BITS = 20  # of a founder gamete's label: two of 48 are the same in 1 of 1,000 drops
+BITS = 13  # of a founder gamete's label: two are the same once in 8,000
 
 
 @pytest.fixture(scope="module")
