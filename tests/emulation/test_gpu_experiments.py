@@ -10,8 +10,11 @@ import pytest
 
 import bench.experiments.products
 from bench import guard, measure
-from bench.experiments import Files, gblup, products
+from bench.build import installed
+from bench.experiments import Files, gblup, products, single_step
 from bench.genotypes.dataset import Dataset
+from bench.genotypes.livestock import simulate
+from bench.genotypes.spec import Livestock, RecordedTrait
 from bench.machine import this_machine
 from bench.oracle import Oracle
 
@@ -89,3 +92,27 @@ def test_memory_of_the_gpu_that_runs_out_is_its_own_outcome(files, gpu, monkeypa
     doc = products.run(CASE, files)
     assert doc.status == "oom"
     assert doc.reason.startswith("out of memory: GPU 0: Out of memory allocating")
+
+
+HERD = Livestock(
+    kind="livestock", animals=150, genotyped=40, n_snps=60, cohorts=4, herds=3, sires=5, genotype_sires=True,
+    chromosomes=1, chromosome_length=1_000_000, founders=12, n_qtl=5, seed=9,
+    traits=(RecordedTrait(name="milk", h2=0.3, mean=30),),
+)  # fmt: skip
+
+
+def test_a_single_step_solve_through_it_reproduces_its_reference(files, gpu, tmp_path):
+    gpu.seed = 0
+    library = installed("genedrop").library
+    if library is None:
+        pytest.skip("no g++ on this machine")
+    simulate(HERD, tmp_path / "herd", name="herd", library=library, note=lambda text: None)
+    own = Files(dataset=tmp_path / "herd" / "dataset.json", reference=tmp_path / "herd.npz")
+    case = {"experiment": "single_step", "dataset": "herd", "trait": "milk", "threads": 1, "polygenic": 0.05,
+            "tuning": "none"}  # fmt: skip
+    assert single_step.run(case | {"solver": "reference"}, own).status == "ok"
+    how = {"variant": "prior_pcg", "preconditioner": "prior", "options": {"rtol": 1e-10, "max_steps": 300}}
+    solve = how | {"solver": "pcg", "kernel": "gpu_2bit", "target": "sm_90", "dtype": "f8", "k": [1]}
+    doc = single_step.run(case | solve, own)
+    assert (doc.status, doc.reason) == ("ok", None)
+    assert gpu.launched.count("product") > 10
