@@ -5,12 +5,13 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from bench import config as configuration
-from bench import guard, kernels, plan
+from bench import cluster, guard, kernels, machine, plan
 from bench.errors import BenchError
 from bench.record import write_text
 
@@ -31,6 +32,8 @@ configfile: "config/config.yaml"
 
 try:
     CONFIG = configuration.check(config)
+    if CONFIG.node:  # the same cases on the node that starts the run and on every other
+        machine.assume(Path(CONFIG.node))
     CASES = plan.all_cases(CONFIG)
 except BenchError as error:
     raise WorkflowError(str(error))
@@ -46,6 +49,8 @@ if workflow.is_main_process and not guard.only_looks(sys.argv):
 
 
 onstart:
+    if not workflow.local_exec:
+        cluster.check(PARTITIONS, node=CONFIG.node)
     guard.hold(RESULTS)
     write_text(PLANNED, "\n".join(TARGETS) + "\n")
 
@@ -53,6 +58,15 @@ onstart:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/kernels.smk"
+
+
+# Small enough for the machine that starts the run, on a cluster.
+localrules:
+    all,
+    refused,
+    collect,
+    table,
+    figure,
 
 
 for name in CASES:

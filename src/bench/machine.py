@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from bench.build import Build
 
+from bench.errors import BenchError
 from bench.memory import cgroup
 from bench.memory import memory_available as memory_available
 from bench.memory import memory_limit as memory_limit
+from bench.record import read_json
 
 USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the page cache's
 
@@ -44,9 +46,14 @@ class Machine:
         return int(self.memory * USABLE_SHARE)
 
 
+_assumed: list[Machine] = []
+
+
 @cache
 def this_machine() -> Machine:
-    """The machine that this process runs on, as far as its affinity and its cgroup let it."""
+    """The machine that this process runs on, as far as its affinity and its cgroup let it; or the one assumed."""
+    if _assumed:
+        return _assumed[-1]
     info = _cpuinfo()
     gpus, driver = _gpus()
     return Machine(
@@ -58,6 +65,32 @@ def this_machine() -> Machine:
         gpus=gpus,
         driver=driver,
     )
+
+
+def assume(description: Path) -> None:
+    """Let this process plan for another machine, of which `bench machine --out` wrote the description.
+
+    BenchError for a file that is not there or describes no machine.
+    """
+    if not description.exists():
+        raise BenchError(f"{description}: not there; `make slurm-node` writes the description of a compute node")
+    facts = read_json(description)
+    try:
+        made = Machine(
+            host=facts["host"],
+            cpu=facts["cpu"],
+            cpu_flags=frozenset(facts["flags"]),
+            cores=int(facts["cores"]),
+            memory=int(facts["memory"]),
+            gpus=tuple(facts["gpus"]),
+            driver=facts["driver"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BenchError(
+            f"{description}: no description of a machine ({error} is missing or wrong); `bench machine --out` writes one"
+        ) from None
+    _assumed[:] = [made]
+    this_machine.cache_clear()
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -1,0 +1,78 @@
+"""Slurm, as far as the executor plugin leaves it to us: is it there, and a whole node for one command."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import yaml
+
+from bench.errors import BenchError
+
+PROFILE = Path("profiles/slurm/profile.yaml")
+SECONDS = 60  # after which a scheduler that has not answered is taken not to
+
+
+def check(partitions: Iterable[str], *, node: str | None) -> None:
+    """Refuse a run that could only fail: no description of a node, no Slurm, no such partition."""
+    if not node:
+        raise BenchError(
+            "the configuration names no `node`: on a cluster `threads: all`, `targets: best` and the refusals are those "
+            "of a compute node, whose description `make slurm-node` writes; add `--config node=profiles/slurm/node.json`"
+        )
+    there = set(_ask("sinfo", "--noheader", "--format=%R").split())
+    for name in sorted(set(partitions) - there):
+        raise BenchError(
+            f"Slurm has no partition {name!r}, it has {', '.join(sorted(there)) or 'none'}; correct slurm_partition "
+            f"or gpu_partition in {PROFILE}"
+        )
+
+
+def allocate(command: Sequence[str], *, log: Path, profile: Path = PROFILE, options: Sequence[str] = ()) -> int:
+    """Run `command` on a node of its own and wait for it; its output goes to `log`, its exit code is returned.
+
+    options: of sbatch, such as --time=8:00:00. Partition and account are those of `profile`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    defaults = _default_resources(profile)
+    given = [f"--{name}={value}" for name in ("partition", "account") if (value := defaults.get(f"slurm_{name}"))]
+    call = ["sbatch", "--wait", "--exclusive", "--nodes=1", "--mem=0", "--job-name=blupbench", f"--output={log}"]
+    call += [*given, *options, f"--wrap={shlex.join(command)}"]
+    if shutil.which("sbatch") is None:
+        raise BenchError("there is no sbatch on this machine: start this where Slurm's commands are")
+    log.unlink(missing_ok=True)
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    if "Submitted batch job" not in done.stdout:
+        raise BenchError(f"sbatch refused the job: {_last_line(done.stderr)}")
+    return done.returncode
+
+
+def _default_resources(profile: Path) -> dict[str, str]:
+    """{name: value} of the default-resources of a Snakemake profile."""
+    try:
+        read = yaml.safe_load(profile.read_text())
+        return dict(entry.split("=", 1) for entry in read["default-resources"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise BenchError(f"{profile}: no profile with a list of default-resources as name=value ({reason})") from None
+
+
+def _ask(*command: str) -> str:
+    """What a command of Slurm's says."""
+    if shutil.which(command[0]) is None:
+        raise BenchError(f"there is no {command[0]} on this machine: start this where Slurm's commands are")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"Slurm does not answer: {command[0]} said nothing in {SECONDS} s") from None
+    if done.returncode:
+        raise BenchError(f"Slurm does not answer: {_last_line(done.stderr)}")
+    return done.stdout
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(lines[-2:]) or "it gave no reason"
