@@ -50,6 +50,14 @@ def allocate(command: Sequence[str], *, log: Path, profile: Path = PROFILE, opti
     return done.returncode
 
 
+def end_of(log: Path, lines: int = 40) -> str:
+    """The last lines of a job's log; a shared file system may bring it late, or the job have died before it wrote."""
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return f"{log}: not there; the job ended before it wrote anything, or this machine does not see its folder"
+
+
 def _default_resources(profile: Path) -> dict[str, str]:
     """{name: value} of the default-resources of a Snakemake profile."""
     try:
