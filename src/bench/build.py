@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import PACKAGE, kernels
+from bench.cache import cache_folder
 from bench.errors import BenchError
 from bench.kernels import Native
 from bench.machine import this_machine
@@ -174,12 +174,6 @@ def installed(name: str, target: str | None = None, *, compiler: str = "g++") ->
     if made.status != "ok":
         description.unlink(missing_ok=True)  # another day there may be a compiler
     return made
-
-
-def cache_folder() -> Path:
-    """Where `installed` keeps libraries: $BENCH_CACHE, or blupbench in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("BENCH_CACHE") or Path(base) / "blupbench")
 
 
 class _CompilerFailed(Exception):

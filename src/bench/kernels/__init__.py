@@ -135,6 +135,8 @@ class Kernel:
     tolerance: (dtype, target) → the largest error, relative to the largest entry, that a product of normal deviates
     may have; None: `TOLERANCE` of the dtype.
     targets: the builds or libraries that a non-native kernel can run on.
+    device_bytes: Problem → bytes of a GPU's memory, vectors and work space included; a kernel that can stream what
+    does not fit has none.
     requires: target → why this machine lacks it, None if it does not.
     declines: Problem → why the kernel does not take it on any machine, None if it does.
     foreign: the file of somebody else's library that the kernel calls, None if there is none; a source of the
@@ -151,6 +153,7 @@ class Kernel:
     work: Callable[[Problem, str, str], dict[str, float]] | None = None
     tolerance: Callable[[str, str], float] | None = None
     gpu: bool = False
+    device_bytes: Callable[[Problem], int] | None = None
     requires: Callable[[str], str | None] = lambda target: None
     declines: Callable[[Problem], str | None] = lambda problem: None
     foreign: Callable[[], Path | None] = lambda: None

@@ -1,0 +1,145 @@
+"""A GPU as the kernels use it: through CuPy, which is imported when the first GPU kernel is opened."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.kernels._cuda import nvrtc
+from bench.kernels._cuda.architectures import ARCHITECTURES, architecture
+
+COUNT, MEMORY = "BENCH_GPUS", "BENCH_GPU_MEMORY"  # environment: how many GPUs, and bytes of each that may be used
+THREADS = 256  # of a block
+RESERVED = 256 << 20  # of a device's free memory: left to modules and to CuPy's pool
+
+
+class GpuLost(BenchError):
+    """The GPU or its driver failed while it was used."""
+
+
+def lacks(target: str) -> str | None:
+    """Why this machine cannot run `target`, whose architecture stands before its first "_s", in words."""
+    try:
+        module = cupy()
+        found = capability(module, 0)
+    except BenchError as error:
+        return str(error)
+    needed = ARCHITECTURES[architecture(target)]
+    if found != needed:
+        name = module.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        return f"{target} is for GPUs of compute capability {needed}; this one, {name}, has {found}"
+    return nvrtc.lacks()
+
+
+def cupy() -> Any:
+    """The module. BenchError: not installed, or no driver, or one that is too old for it, or no GPU."""
+    try:
+        module = importlib.import_module("cupy")
+    except ImportError as error:
+        raise BenchError(f"CuPy cannot be imported ({error}); {nvrtc.EXTRAS}") from None
+    with told("no GPU can be used"):
+        if not module.cuda.runtime.getDeviceCount():
+            raise BenchError("no GPU can be used: the driver lists none")
+    return module
+
+
+def pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A host array that a device reads and writes by itself; of CuPy's pool, which keeps what is given back."""
+    return importlib.import_module("cupyx").empty_pinned(shape, dtype)
+
+
+def capability(module: Any, number: int) -> str:
+    """The compute capability of GPU `number`, such as 9.0."""
+    facts = module.cuda.runtime.getDeviceProperties(number)
+    return f"{facts['major']}.{facts['minor']}"
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """CuPy's errors as ours: MemoryError, which has its own outcome, or a sentence that begins with `what`."""
+    try:
+        yield
+    except (BenchError, ValueError):
+        raise
+    except Exception as error:
+        name, said = type(error).__name__, (str(error).splitlines() or [""])[0]
+        if name == "OutOfMemoryError":
+            raise MemoryError(f"on the GPU: {said}") from None
+        if name not in {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
+            raise
+        raise GpuLost(f"{what}: the driver says {said}") from None
+
+
+class Gpu:
+    """One device: its arrays, and kernels compiled for it."""
+
+    def __init__(self, number: int, arch: str):
+        self.cupy = cupy()
+        self.number, self.arch = number, arch
+        self._modules: dict[Any, Any] = {}
+        with self.used():
+            device = self.cupy.cuda.Device(number)
+            self.multiprocessors = int(device.attributes["MultiProcessorCount"])
+            self.shared_memory = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Arrays made inside lie on this device, and kernels run there."""
+        with told(f"GPU {self.number} failed or was lost; run again"), self.cupy.cuda.Device(self.number):
+            yield
+
+    def free_memory(self) -> int:
+        """Bytes that can be allocated: free on the device or in CuPy's pool, and at most BENCH_GPU_MEMORY."""
+        with self.used():
+            free = self.cupy.cuda.runtime.memGetInfo()[0] + self.cupy.get_default_memory_pool().free_bytes()
+        asked = os.environ.get(MEMORY, "")
+        if asked and not asked.isdigit():
+            raise BenchError(f"{MEMORY}: a number of bytes was needed, found {asked!r}")
+        return min(max(0, free - RESERVED), int(asked or free))
+
+    def kernel(
+        self, source: Path, name: str, macros: Mapping[str, int] | None = None, headers: dict[str, str] | None = None
+    ) -> Any:
+        """The kernel `name` of `source`, compiled with `macros` at its first use."""
+        key = (source, tuple(sorted((macros or {}).items())))
+        if key not in self._modules:
+            made = nvrtc.compiled(source, self.arch, macros or {}, headers)
+            with self.used():
+                module = self.cupy.RawModule(path=str(made.file))
+            self._modules[key] = module
+        return self._modules[key].get_function(name)
+
+    def launch(self, kernel: Any, blocks: tuple[int, ...], *arguments: Any, shared: int = 0) -> None:
+        """Start `kernel` on the current stream. arguments: arrays, None for a null pointer, integers (64 bits)."""
+        if shared > 48 << 10:
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel(blocks, (THREADS,), tuple(map(_argument, arguments)), shared_mem=shared)
+
+    def over(self, kernel: Any, elements: int, *arguments: Any, columns: int = 1) -> None:
+        """Start `kernel` with a thread for each of `elements`, once for each of `columns`."""
+        self.launch(kernel, (-(-elements // THREADS), columns), *arguments)
+
+
+def _argument(value: Any) -> Any:
+    if value is None:
+        return np.uint64(0)
+    return np.int64(value) if isinstance(value, int | np.integer) else value
+
+
+def gpus(target: str) -> list[Gpu]:
+    """The first BENCH_GPUS devices (one, if it is not set), which must all be of the target's architecture."""
+    module, arch = cupy(), architecture(target)
+    there, asked = module.cuda.runtime.getDeviceCount(), os.environ.get(COUNT, "1")
+    if not asked.isdigit() or not 1 <= int(asked) <= there:
+        raise BenchError(f"{COUNT}: a number of GPUs from 1 to {there} was needed, found {asked!r}")
+    for number in range(int(asked)):
+        if (found := capability(module, number)) != (needed := ARCHITECTURES[arch]):
+            raise BenchError(f"GPU {number} has compute capability {found}, {arch} needs {needed}")
+    return [Gpu(number, arch) for number in range(int(asked))]
