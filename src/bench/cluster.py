@@ -20,8 +20,9 @@ def check(partitions: Iterable[str], *, node: str | None) -> None:
     """Refuse a run that could only fail: no description of a node, no Slurm, no such partition."""
     if not node:
         raise BenchError(
-            "the configuration names no `node`: on a cluster `threads: all`, `targets: best` and the refusals are those "
-            "of a compute node, whose description `make slurm-node` writes; add `--config node=profiles/slurm/node.json`"
+            "the configuration names no `node`: on a cluster `threads: all`, `targets: best` and the refusals are "
+            "those of a compute node, whose description `make slurm-node` writes; add "
+            "`--config node=profiles/slurm/node.json`"
         )
     there = set(_ask("sinfo", "--noheader", "--format=%R").split())
     for name in sorted(set(partitions) - there):

@@ -30,7 +30,7 @@ USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the 
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that decide which kernels can run. Sizes in bytes."""
+    """The facts that decide which kernels can run. Sizes in bytes. described: it is planned for, from elsewhere."""
 
     host: str
     cpu: str
@@ -39,6 +39,7 @@ class Machine:
     memory: int
     gpus: tuple[str, ...] = ()
     driver: str = ""
+    described: bool = False
 
     @property
     def usable_memory(self) -> int:
@@ -84,10 +85,12 @@ def assume(description: Path) -> None:
             memory=int(facts["memory"]),
             gpus=tuple(facts["gpus"]),
             driver=facts["driver"],
+            described=True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BenchError(
-            f"{description}: no description of a machine ({error} is missing or wrong); `bench machine --out` writes one"
+            f"{description}: no description of a machine ({error} is missing or wrong); "
+            "`bench machine --out` writes one"
         ) from None
     _assumed[:] = [made]
     this_machine.cache_clear()

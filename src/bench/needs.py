@@ -1,7 +1,7 @@
 """What a job asks a cluster's scheduler for, from the size of its data set and of its case.
 
-Memory and time decide where and when a job runs, never what it computes. Both are generous: what a job gets is a limit,
-and a timed one is not tried twice. Memory comes from what kernels and methods declare; time from counts of
+Memory and time decide where and when a job runs, never what it computes. Both are generous: what a job gets is a
+limit, and a timed one is not tried twice. Memory comes from what kernels and methods declare; time from counts of
 multiply-adds at a slow core's rate.
 """
 
@@ -64,11 +64,12 @@ def of_dataset(spec: Spec) -> Needs:
     """Of any step that makes a data set, and of its oracle."""
     n, m = size(spec)
     products = 16 * 32 * n * m / DENSE_RATE  # of the oracle, of 32 columns at the most
-    return Needs(PROCESS_BYTES + cost.memory_needed(spec) + 2 * 4 * 8 * 32 * (n + m), cost.seconds_needed(spec) + products)
+    vectors = 8 * 8 * 32 * (n + m)
+    return Needs(PROCESS_BYTES + cost.memory_needed(spec) + vectors, cost.seconds_needed(spec) + products)
 
 
 def of_case(case: Case, config: Config) -> Needs:
-    """Of a case that runs: its kernels with their vectors, the verification, and the dense matrices of its methods."""
+    """Of a case that runs: its kernels with their vectors, the verification, its method's dense matrices."""
     if "dataset" not in case:
         return SMALL
     n_all, m = size(spec := config.datasets[case["dataset"]])
@@ -78,11 +79,12 @@ def of_case(case: Case, config: Config) -> Needs:
     held = sum(kernel.bytes_needed(problem) + problem.vector_bytes for kernel in named)
     vectors = 16 * 8 * k * (n + m)  # of the oracle, of what is verified, of a solver
     animals = getattr(spec, "animals", 0)
-    bytes_ = PROCESS_BYTES + 2 * cost.bed_bytes(n_all, m) + held + vectors + ANIMAL_BYTES * animals + _dense_bytes(case, n, m)
+    held += 2 * cost.bed_bytes(n_all, m) + vectors + ANIMAL_BYTES * animals
     columns = _columns(case, max(1, len(named)), config.timing)
-    seconds = columns * (n * m + 20 * animals) / PRODUCT_RATE / threads
-    seconds += (_cubed(case, n) * CUBES.get(case["experiment"], 0)) / DENSE_RATE / threads
-    return Needs(bytes_, seconds + _timing_seconds(case, max(1, len(named)), config.timing))
+    work = columns * (n * m + 20 * animals) / PRODUCT_RATE
+    work += CUBES.get(case["experiment"], 0) * _cubed(case, n) / DENSE_RATE
+    seconds = work / threads + _timing_seconds(case, max(1, len(named)), config.timing)
+    return Needs(PROCESS_BYTES + held + _dense_bytes(case, n, m), seconds)
 
 
 def uses_gpu(case: Case) -> bool:

@@ -1,4 +1,4 @@
-"""A real Slurm for the tests, all of it in one folder: munged, slurmctld and three slurmd, virtual nodes of this machine.
+"""A real Slurm for the tests, all of it in one folder: munged, slurmctld and three slurmd, virtual nodes.
 
 Nothing of the system's is touched, and what was started is stopped by its own pid. Should the tests die, a watcher
 that waits for the end of their process stops it all the same.
@@ -103,9 +103,9 @@ class PrivateSlurm:
         }
         self.watcher = subprocess.Popen([sys.executable, __file__, str(self.folder), str(os.getpid())])
         self.start_munge()
-        self._run("slurmctld")
+        self.call("slurmctld")
         for node in NODES:
-            self._run("slurmd", "-N", node)
+            self.call("slurmd", "-N", node)
         self.wait_for_idle_nodes()
 
     def start_munge(self) -> None:
@@ -128,14 +128,14 @@ class PrivateSlurm:
 
     def wait_for_idle_nodes(self, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
-        while set(self._run("sinfo", "-hN", "-o", "%T").split()) != {"idle"}:
+        while set(self.call("sinfo", "-hN", "-o", "%T").split()) != {"idle"}:
             if time.monotonic() > end:
-                raise AssertionError(f"the nodes are not idle: {self._run('sinfo', '-N')}{self._run('squeue')}")
+                raise AssertionError(f"the nodes are not idle: {self.call('sinfo', '-N')}{self.call('squeue')}")
             time.sleep(0.1)
 
     def jobs(self) -> dict[str, dict[str, str]]:
         """{id: fields} of every job that Slurm remembers, as scontrol shows them."""
-        shown = (line.split() for line in self._run("scontrol", "-o", "show", "jobs").splitlines() if "=" in line)
+        shown = (line.split() for line in self.call("scontrol", "-o", "show", "jobs").splitlines() if "=" in line)
         found = [dict(word.split("=", 1) for word in words if "=" in word) for words in shown]
         return {job["JobId"]: job for job in found}
 
@@ -146,9 +146,10 @@ class PrivateSlurm:
         ]
 
     def control(self, *arguments: str) -> str:
-        return self._run("scontrol", *arguments)
+        return self.call("scontrol", *arguments)
 
-    def _run(self, *command: str) -> str:
+    def call(self, *command: str) -> str:
+        """What one of Slurm's commands prints."""
         done = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
