@@ -48,7 +48,7 @@ class Cluster:
     """A checkout and a Slurm, and runs of the one on the other."""
 
     def __init__(self, folder: Path):
-        self.slurm = PrivateSlurm(folder / "slurm")
+        self.slurm, self.running = PrivateSlurm(folder / "slurm"), None
         self.checkout = Checkout.make(folder / "checkout")
         at = self.checkout.folder
         (at / "src/bench/kernels/pretend_gpu.py").write_text(PRETEND_GPU)
@@ -73,20 +73,27 @@ class Cluster:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start Snakemake as `make PROFILE=profiles/slurm` does."""
-        command = [
-            sys.executable,
-            "impatient.py",
-            "--workflow-profile",
-            "profiles/slurm",
+        command = [sys.executable, "impatient.py", "--workflow-profile", "profiles/slurm"]
+        command += [
             "--configfile",
             self.config,
+            "--slurm-status-command",
+            "squeue",
+            "--slurm-init-seconds-before-status-checks",
+            "1",
         ]
-        command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"]
         with (self.checkout.folder / "output.txt").open("w") as output:
-            return subprocess.Popen(
+            self.running = subprocess.Popen(
                 [*command, *arguments], cwd=self.checkout.folder, env=self.environment(), stdout=output,
                 stderr=subprocess.STDOUT, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
+        return self.running
+
+    def stop(self) -> None:
+        if self.running and self.running.poll() is None:
+            self.running.kill()
+            self.running.wait()
+        self.slurm.stop()
 
     def environment(self) -> dict[str, str]:
         own = self.checkout.environment()
@@ -113,7 +120,12 @@ class Cluster:
 
     def wait_for(self, rule: str) -> dict[str, str]:
         """A job of `rule`, as soon as it runs."""
-        return wait_until(lambda: self.slurm.active(rule), seconds=60)[0]
+
+        def found():
+            assert self.running.poll() is None, self.checkout.output()
+            return self.slurm.active(rule)
+
+        return wait_until(found, seconds=90)[0]
 
     def jobs(self, rule: str, *, since: int = 0) -> list[dict[str, str]]:
         """All jobs of a rule after number `since`, in the order of submission."""
@@ -140,7 +152,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory):
         made.slurm.start()
         yield made
     finally:
-        made.slurm.stop()
+        made.stop()
 
 
 @pytest.fixture(scope="module")
@@ -174,22 +186,21 @@ def test_a_timed_job_has_its_node_to_itself(finished):
         (begin, end), others = interval(job), [other for other in jobs if other is not job]
         assert job["OverSubscribe"] == "NO"
         beside = [other for other in others if other["NodeList"] == job["NodeList"]]
-        assert not [other for other in beside if interval(other)[0] < end and begin < interval(other)[1]]
+        met = [other for other in beside if interval(other)[0] < end and begin < interval(other)[1]]
+        assert not [(other["Comment"], other["NodeList"], *interval(other)) for other in met], job
     shared = finished.jobs("others")
     assert any(interval(other)[0] < interval(job)[1] for job in timed for other in shared), "no rival came in time"
 
 
 def test_jobs_ask_for_what_their_size_needs(finished):
-    (oracle,), (gpu,) = (
-        finished.jobs("oracle"),
-        [job for job in finished.jobs("session") if job["Partition"] == "gpu"],
-    )
+    (oracle,), sessions = finished.jobs("oracle"), finished.jobs("session")
+    (gpu,) = [job for job in sessions if job["Partition"] == "gpu"]
     assert 1500 < int(oracle["MinMemoryNode"].removesuffix("M")) <= MEMORY_MB
     assert oracle["TimeLimit"] == "00:11:00"
     assert oracle["OverSubscribe"] == "OK"
     assert gpu["NodeList"] == "g1"
     assert "gpu:1" in gpu["TresPerJob"]
-    assert [job for job in finished.jobs("session") if job["Partition"] == "cpu"]
+    assert {job["Partition"] for job in sessions} == {"cpu", "gpu"}
     builds = finished.jobs("build")
     assert len(builds) > 1
     assert len({job["ArrayJobId"] for job in builds}) == 1
@@ -334,5 +345,5 @@ def test_a_command_that_fails_on_the_node_says_so(finished, monkeypatch):
     assert allocate(["sh", "-c", "echo spoken; exit 3"], log=log, profile=profile) == 3
     wait_until(log.exists, seconds=10)
     assert "spoken" in log.read_text()
-    with pytest.raises(BenchError, match="sbatch refused the job: .*nvalid partition"):
+    with pytest.raises(BenchError, match=r"sbatch refused the job: .*nvalid partition"):
         allocate(["true"], log=log, profile=profile, options=["--partition=nowhere"])

@@ -56,7 +56,7 @@ for each in workflow.rules:
         asked["slurm_extra"] = "--exclusive"
         each.restart_times = 0  # a second try would be a chosen one
     named = [
-        each.resources[key].value
+        str(each.resources[key].raw).strip("'\"")
         for key in ("slurm_partition", "gpu_partition")
         if key in each.resources
     ]
