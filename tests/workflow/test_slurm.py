@@ -74,14 +74,8 @@ class Cluster:
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start Snakemake as `make PROFILE=profiles/slurm` does."""
         command = [sys.executable, "impatient.py", "--workflow-profile", "profiles/slurm"]
-        command += [
-            "--configfile",
-            self.config,
-            "--slurm-status-command",
-            "squeue",
-            "--slurm-init-seconds-before-status-checks",
-            "1",
-        ]
+        command += ["--configfile", self.config, "--slurm-status-command", "squeue"]
+        command += ["--slurm-init-seconds-before-status-checks", "1"]
         with (self.checkout.folder / "output.txt").open("w") as output:
             self.running = subprocess.Popen(
                 [*command, *arguments], cwd=self.checkout.folder, env=self.environment(), stdout=output,
@@ -183,7 +177,7 @@ def test_a_timed_job_has_its_node_to_itself(finished):
     timed = finished.jobs("session")
     assert timed
     for job in timed:
-        (begin, end), others = interval(job), [other for other in jobs if other is not job]
+        (begin, end), others = interval(job), [other for other in jobs if other["JobId"] != job["JobId"]]
         assert job["OverSubscribe"] == "NO"
         beside = [other for other in others if other["NodeList"] == job["NodeList"]]
         met = [other for other in beside if interval(other)[0] < end and begin < interval(other)[1]]
