@@ -55,6 +55,11 @@ onstart:
     write_text(PLANNED, "\n".join(TARGETS) + "\n")
 
 
+onerror:
+    for said in cluster.killed(Path(".snakemake/slurm_logs"), since=Path(PLANNED)):
+        print(said, file=sys.stderr)
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/kernels.smk"

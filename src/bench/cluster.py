@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,12 @@ import yaml
 from bench.errors import BenchError
 
 PROFILE = Path("profiles/slurm/profile.yaml")
+# What Slurm writes into the log of a job that it ends, and what that means here.
+ENDINGS = {
+    r"(?i)exceeded job memory limit|oom.kill": "ended by Slurm for its memory; raise mem_mb of its rule (set-resources)",
+    r"DUE TO TIME LIMIT": "ended by Slurm for its time; raise runtime of its rule (set-resources)",
+    r"DUE TO NODE FAILURE": "its node failed",
+}
 SECONDS = 60  # after which a scheduler that has not answered is taken not to
 
 
@@ -30,6 +37,19 @@ def check(partitions: Iterable[str], *, node: str | None) -> None:
             f"Slurm has no partition {name!r}, it has {', '.join(sorted(there)) or 'none'}; correct slurm_partition "
             f"or gpu_partition in {PROFILE}"
         )
+
+
+def killed(logs: Path, *, since: Path) -> list[str]:
+    """A sentence for each job that Slurm ended, from the logs it wrote after the file `since`.
+
+    The executor only says that a job failed; the reason is in a log of Slurm's, among lines of other programs.
+    """
+    begin = since.stat().st_mtime if since.exists() else 0.0
+    found = []
+    for log in sorted(logs.rglob("*.log")):
+        text = log.read_text(errors="replace") if log.stat().st_mtime >= begin else ""
+        found += [f"{log.relative_to(logs)}: {said}" for mark, said in ENDINGS.items() if re.search(mark, text)]
+    return found
 
 
 def allocate(command: Sequence[str], *, log: Path, profile: Path = PROFILE, options: Sequence[str] = ()) -> int:

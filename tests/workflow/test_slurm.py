@@ -69,7 +69,13 @@ class Cluster:
 
     def hook(self, when: str, verb: str, command: str) -> None:
         """Let the next command of `verb` run `command` first, or afterwards."""
+        for taken in self.hooks.glob(f"{when}-{verb}.*"):
+            taken.unlink()
         (self.hooks / f"{when}-{verb}").write_text(command + "\n")
+
+    def wait_for_hook(self, when: str, verb: str) -> None:
+        """Until a hook has been taken."""
+        wait_until(lambda: list(self.hooks.glob(f"{when}-{verb}.*")), seconds=90)
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start Snakemake as `make PROFILE=profiles/slurm` does."""
@@ -215,10 +221,12 @@ def test_memory_and_time_limits_are_met_with_more(finished):
     memory = "import_own:mem_mb=500 if attempt == 1 else 2000"
     running = finished.start("--set-resources", memory, "--", ORACLE)
     late = finished.wait_for("oracle")
+    finished.wait_for_hook("before", "oracle")
     finished.slurm.control("update", f"JobId={late['JobId']}", "EndTime=now+1")
     assert running.wait(timeout=240) == 0, finished.checkout.output()
     imports, oracles = finished.jobs("import_own", since=since), finished.jobs("oracle", since=since)
-    assert [job["JobState"] for job in imports] == ["OUT_OF_MEMORY", "COMPLETED"]
+    assert [job["JobState"] for job in imports] == ["FAILED", "COMPLETED"]
+    assert "memory limit" in Path(imports[0]["StdOut"]).read_text()
     assert [job["MinMemoryNode"] for job in imports] == ["500M", "2000M"]
     assert [job["JobState"] for job in oracles] == ["TIMEOUT", "COMPLETED"]
     assert [path.stat().st_mtime_ns for path in kept] == times
@@ -264,8 +272,9 @@ def test_a_file_that_never_comes_is_named(finished):
     finished.hook("after", "oracle", f"rm {ORACLE}")
     status, output = finished.run("--latency-wait", "1", "--retries", "0", "--", ORACLE)
     assert status == 1
-    assert f"{ORACLE}" in output
-    assert "latency" in output
+    log = next(Path(job["StdOut"]) for job in reversed(finished.jobs("oracle"))).read_text()
+    assert f"{ORACLE} (missing locally)" in log
+    assert "filesystem latency" in log
     finished.succeed("--", ORACLE)
 
 
