@@ -16,8 +16,8 @@ from bench.errors import BenchError
 PROFILE = Path("profiles/slurm/profile.yaml")
 # What Slurm writes into the log of a job that it ends, and what that means here.
 ENDINGS = {
-    r"(?i)exceeded job memory limit|oom.kill": "ended by Slurm for its memory; raise mem_mb of its rule (set-resources)",
-    r"DUE TO TIME LIMIT": "ended by Slurm for its time; raise runtime of its rule (set-resources)",
+    r"(?i)exceeded job memory limit|oom.kill": "Slurm ended it for its memory: set-resources RULE:mem_mb=… gives more",
+    r"DUE TO TIME LIMIT": "Slurm ended it for its time: set-resources RULE:runtime=… (minutes) gives more",
     r"DUE TO NODE FAILURE": "its node failed",
 }
 SECONDS = 60  # after which a scheduler that has not answered is taken not to
@@ -67,7 +67,7 @@ def allocate(command: Sequence[str], *, log: Path, profile: Path = PROFILE, opti
     log.unlink(missing_ok=True)
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if "Submitted batch job" not in done.stdout:
-        raise BenchError(f"sbatch refused the job: {_last_line(done.stderr)}")
+        raise BenchError(f"sbatch refused the job: {_said(done.stderr)}")
     return done.returncode
 
 
@@ -98,10 +98,10 @@ def _ask(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise BenchError(f"Slurm does not answer: {command[0]} said nothing in {SECONDS} s") from None
     if done.returncode:
-        raise BenchError(f"Slurm does not answer: {_last_line(done.stderr)}")
+        raise BenchError(f"Slurm does not answer: {_said(done.stderr)}")
     return done.stdout
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "; ".join(lines[-2:]) or "it gave no reason"
+def _said(text: str) -> str:
+    """What a command wrote, on one line."""
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip()) or "it gave no reason"
