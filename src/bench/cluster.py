@@ -14,10 +14,11 @@ import yaml
 from bench.errors import BenchError
 
 PROFILE = Path("profiles/slurm/profile.yaml")
-# What Slurm writes into the log of a job that it ends, and what that means here.
+# What Slurm writes into the log of a job that it ends, and what that means here. A rule is given more with
+# --set-resources.
 ENDINGS = {
-    r"(?i)exceeded job memory limit|oom.kill": "Slurm ended it for its memory: set-resources RULE:mem_mb=… gives more",
-    r"DUE TO TIME LIMIT": "Slurm ended it for its time: set-resources RULE:runtime=… (minutes) gives more",
+    r"(?i)exceeded job memory limit|oom.kill": "Slurm ended it for its memory: set RULE:mem_mb=…",
+    r"DUE TO TIME LIMIT": "Slurm ended it for its time: set RULE:runtime=… (minutes)",
     r"DUE TO NODE FAILURE": "its node failed",
 }
 SECONDS = 60  # after which a scheduler that has not answered is taken not to

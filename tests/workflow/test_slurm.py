@@ -65,7 +65,7 @@ class Cluster:
         flags = sorted(flag for flag in this_machine().cpu_flags if flag.startswith(("avx2", "fma", "bmi")))
         node = {"host": "node", "cpu": "a node's", "flags": flags, "cores": 2, "memory": MEMORY_MB * 1_000_000}
         (at / "profiles/slurm/node.json").write_text(json.dumps(node | {"gpus": ["pretended"], "driver": "1"}))
-        self.config = self.checkout.configure("slurm", kernels=["dense_blas", "pretend_gpu"])
+        self.config = self.checkout.configure("slurm", kernels=["dense_blas"])
 
     def hook(self, when: str, verb: str, command: str) -> None:
         """Let the next command of `verb` run `command` first, or afterwards."""
@@ -193,14 +193,12 @@ def test_a_timed_job_has_its_node_to_itself(finished):
 
 
 def test_jobs_ask_for_what_their_size_needs(finished):
-    (oracle,), sessions = finished.jobs("oracle"), finished.jobs("session")
-    (gpu,) = [job for job in sessions if job["Partition"] == "gpu"]
+    (oracle,), (session,) = finished.jobs("oracle"), finished.jobs("session")
     assert 1500 < int(oracle["MinMemoryNode"].removesuffix("M")) <= MEMORY_MB
     assert oracle["TimeLimit"] == "00:11:00"
     assert oracle["OverSubscribe"] == "OK"
-    assert gpu["NodeList"] == "g1"
-    assert "gpu:1" in gpu["TresPerJob"]
-    assert {job["Partition"] for job in sessions} == {"cpu", "gpu"}
+    assert session["Partition"] == "cpu"
+    assert "TresPerJob" not in session
     builds = finished.jobs("build")
     assert len(builds) > 1
     assert len({job["ArrayJobId"] for job in builds}) == 1
@@ -237,6 +235,7 @@ def test_a_job_that_was_killed_for_good_is_explained(finished):
     documents = finished.results("raw/*/*.json")
     finished.forget("oracle/*")
     status, output = finished.run("--set-resources", "oracle:mem_mb=20", "--retries", "0", "--", ORACLE)
+    finished.succeed("--", ORACLE)
     assert status == 1
     assert "sheep_all_1/" in output
     assert "Slurm ended it for its memory" in output
@@ -323,6 +322,17 @@ def test_without_munge_nothing_is_started_and_nothing_lost(finished):
     assert finished.results("raw/*/*.json") == documents
 
 
+def test_a_job_on_a_gpu_asks_for_one_where_they_are(finished):
+    since = finished.last()
+    finished.config = finished.checkout.configure(
+        "gpu", kernels=["dense_blas", "pretend_gpu"], results="results/slurm", tables=[]
+    )
+    finished.succeed()
+    (gpu,) = finished.jobs("session", since=since)
+    assert (gpu["Partition"], gpu["NodeList"], gpu["OverSubscribe"]) == ("gpu", "g1", "NO")
+    assert "gpu:1" in gpu["TresPerJob"]
+
+
 def test_a_whole_node_for_one_figure(finished):
     """make paper-on-slurm: the log, the exit code and the report's path come back."""
     at, stamp = finished.checkout.folder, Path(".venv/.run-installed")
@@ -331,7 +341,7 @@ def test_a_whole_node_for_one_figure(finished):
     (at / ".venv").mkdir()
     for each in Path(sys.prefix).iterdir():
         (at / ".venv" / each.name).symlink_to(each)
-    (at / stamp).unlink()
+    (at / stamp).unlink(missing_ok=True)
     (at / stamp).touch()
     since = finished.last()
 
