@@ -50,7 +50,7 @@ if workflow.is_main_process and not guard.only_looks(sys.argv):
 
 onstart:
     if not workflow.local_exec:
-        cluster.check(PARTITIONS, node=CONFIG.node)
+        cluster.check(workflow.executor_plugin.name, PARTITIONS, node=CONFIG.node)
     guard.hold(RESULTS)
     write_text(PLANNED, "\n".join(TARGETS) + "\n")
 

@@ -24,7 +24,7 @@ ENDINGS = {
 SECONDS = 60  # after which a scheduler that has not answered is taken not to
 
 
-def check(partitions: Iterable[str], *, node: str | None) -> None:
+def check(executor: str, partitions: Iterable[str], *, node: str | None) -> None:
     """Refuse a run that could only fail: no description of a node, no Slurm, no such partition."""
     if not node:
         raise BenchError(
@@ -32,6 +32,8 @@ def check(partitions: Iterable[str], *, node: str | None) -> None:
             "those of a compute node, whose description `make slurm-node` writes; add "
             "`--config node=profiles/slurm/node.json`"
         )
+    if executor != "slurm":
+        return
     there = set(_ask("sinfo", "--noheader", "--format=%R").split())
     for name in sorted(set(partitions) - there):
         raise BenchError(
