@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import sys
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -33,7 +32,7 @@ configfile: "config/config.yaml"
 try:
     CONFIG = configuration.check(config)
     if CONFIG.node:  # the same cases on the node that starts the run and on every other
-        machine.assume(Path(CONFIG.node))
+        machine.assume(CONFIG.node)
     CASES = plan.all_cases(CONFIG)
 except BenchError as error:
     raise WorkflowError(str(error))
@@ -49,29 +48,14 @@ if workflow.is_main_process and not guard.only_looks(sys.argv):
 
 
 onstart:
-    if not workflow.local_exec:
-        cluster.check(workflow.executor_plugin.name, PARTITIONS, node=CONFIG.node)
+    cluster.check(workflow.executor_plugin.name, PARTITIONS, node=CONFIG.node)
     guard.hold(RESULTS)
     write_text(PLANNED, "\n".join(TARGETS) + "\n")
-
-
-onerror:
-    for said in cluster.killed(Path(".snakemake/slurm_logs"), since=Path(PLANNED)):
-        print(said, file=sys.stderr)
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/kernels.smk"
-
-
-# Small enough for the machine that starts the run, on a cluster.
-localrules:
-    all,
-    refused,
-    collect,
-    table,
-    figure,
 
 
 for name in CASES:
@@ -92,4 +76,5 @@ rule all:
         TARGETS,  # so that a document that is gone is made again
 
 
+include: "workflow/rules/cluster.smk"
 include: "workflow/rules/machine.smk"  # last: it goes over all rules

@@ -21,11 +21,17 @@ ENDINGS = {
     r"DUE TO TIME LIMIT": "Slurm ended it for its time: set RULE:runtime=… (minutes)",
     r"DUE TO NODE FAILURE": "its node failed",
 }
+HERE = ("local", "dryrun", "touch")  # Snakemake's own executors
 SECONDS = 60  # after which a scheduler that has not answered is taken not to
 
 
 def check(executor: str, partitions: Iterable[str], *, node: str | None) -> None:
-    """Refuse a run that could only fail: no description of a node, no Slurm, no such partition."""
+    """Refuse a run that could only fail: no description of a node, no Slurm, no such partition.
+
+    executor: the name of Snakemake's plugin; what runs on this machine needs none of it.
+    """
+    if executor in HERE:
+        return
     if not node:
         raise BenchError(
             "the configuration names no `node`: on a cluster `threads: all`, `targets: best` and the refusals are "

@@ -68,11 +68,12 @@ def this_machine() -> Machine:
     )
 
 
-def assume(description: Path) -> None:
+def assume(path: str | Path) -> None:
     """Let this process plan for another machine, of which `bench machine --out` wrote the description.
 
     BenchError for a file that is not there or describes no machine.
     """
+    description = Path(path)
     if not description.exists():
         raise BenchError(f"{description}: not there; `make slurm-node` writes the description of a compute node")
     facts = read_json(description)

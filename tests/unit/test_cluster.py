@@ -1,4 +1,4 @@
-"""What is said of a cluster without one: no Slurm's commands, profiles that are none, logs of jobs that were ended."""
+"""What is said of a cluster without one: no commands of Slurm, profiles that are none, logs of ended jobs."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def test_every_cluster_needs_a_node_and_only_slurm_is_asked_for_partitions(nothi
     with pytest.raises(BenchError, match="names no `node`"):
         check("kubernetes", [], node=None)
     check("kubernetes", ["anything"], node="node.json")
+    check("local", ["anything"], node=None)
 
 
 WRONG = [None, "[", "executor: slurm\n", "default-resources: {a: 1}\n", "default-resources: [a]\n"]

@@ -1,4 +1,4 @@
-"""What jobs ask a scheduler for: enough by the kernels' own declarations, more for more, and never more than there is."""
+"""What jobs ask a scheduler for: what kernels declare, more for more, and never more than a node has."""
 
 from __future__ import annotations
 
