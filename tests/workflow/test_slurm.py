@@ -204,6 +204,25 @@ def test_jobs_ask_for_what_their_size_needs(finished):
     assert len({job["ArrayJobId"] for job in builds}) == 1
 
 
+def test_a_job_that_was_killed_for_good_is_explained(finished):
+    documents = finished.results("raw/*/*.json")
+    finished.forget("oracle/*")
+    status, output = finished.run("--set-resources", "oracle:mem_mb=20", "--retries", "0", "--", ORACLE)
+    assert status == 1
+    assert "sheep_all_1/" in output
+    assert "Slurm ended it for its memory" in output
+    assert finished.results("raw/*/*.json") == documents
+
+
+def test_a_file_that_never_comes_is_named(finished):
+    finished.hook("after", "oracle", f"rm {ORACLE}")
+    status, _ = finished.run("--latency-wait", "1", "--retries", "0", "--", ORACLE)
+    assert status == 1
+    log = next(Path(job["StdOut"]) for job in reversed(finished.jobs("oracle"))).read_text()
+    assert f"{ORACLE} (missing locally)" in log
+    assert "filesystem latency" in log
+
+
 def test_memory_and_time_limits_are_met_with_more(finished):
     """One run: a job that exceeds its memory, a file that the file system shows late, a job out of time."""
     since = finished.last()
@@ -229,17 +248,6 @@ def test_memory_and_time_limits_are_met_with_more(finished):
     assert [job["JobState"] for job in oracles] == ["TIMEOUT", "COMPLETED"]
     assert [path.stat().st_mtime_ns for path in kept] == times
     assert "SLURM status is: 'TIMEOUT'" in finished.checkout.output()
-
-
-def test_a_job_that_was_killed_for_good_is_explained(finished):
-    documents = finished.results("raw/*/*.json")
-    finished.forget("oracle/*")
-    status, output = finished.run("--set-resources", "oracle:mem_mb=20", "--retries", "0", "--", ORACLE)
-    finished.succeed("--", ORACLE)
-    assert status == 1
-    assert "sheep_all_1/" in output
-    assert "Slurm ended it for its memory" in output
-    assert finished.results("raw/*/*.json") == documents
 
 
 def test_a_node_that_dies_sends_its_job_elsewhere(finished):
@@ -276,17 +284,6 @@ def test_a_cancelled_run_is_taken_up_where_it_was(finished):
     assert "oracle" not in would_run(finished.succeed())
     assert made.stat().st_mtime_ns == before
     assert len(finished.checkout.table("slurm").query("status == 'ok' and metric == 'product_time'"))
-
-
-def test_a_file_that_never_comes_is_named(finished):
-    finished.forget("oracle/*")
-    finished.hook("after", "oracle", f"rm {ORACLE}")
-    status, _ = finished.run("--latency-wait", "1", "--retries", "0", "--", ORACLE)
-    assert status == 1
-    log = next(Path(job["StdOut"]) for job in reversed(finished.jobs("oracle"))).read_text()
-    assert f"{ORACLE} (missing locally)" in log
-    assert "filesystem latency" in log
-    finished.succeed("--", ORACLE)
 
 
 @pytest.mark.parametrize(
