@@ -41,6 +41,7 @@ from snakemake.cli import main
 Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
 main()
 """
+RIVAL = ("--comment=rule_others", "--wrap=sleep 2")
 ORACLE = "results/slurm/oracle/sheep.all.k1.npz"
 
 
@@ -162,7 +163,7 @@ def finished(cluster: Cluster):
     running = cluster.start()
     cluster.wait_for("session")
     for _ in range(5):
-        cluster.slurm.call("sbatch", "--ntasks=1", "--mem=10", "--comment=rule_others", "--wrap=sleep 2")
+        cluster.slurm.call("sbatch", "--ntasks=1", "--mem=10", "--output=/dev/null", *RIVAL)
     assert running.wait(timeout=240) == 0, cluster.checkout.output()
     return cluster
 
