@@ -30,7 +30,10 @@ USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the 
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that decide which kernels can run. Sizes in bytes. described: it is planned for, from elsewhere."""
+    """The facts that decide which kernels can run. Sizes in bytes; gpu_memory is the first GPU's.
+
+    described: it is planned for, from elsewhere.
+    """
 
     host: str
     cpu: str
@@ -39,6 +42,7 @@ class Machine:
     memory: int
     gpus: tuple[str, ...] = ()
     driver: str = ""
+    gpu_memory: int = 0
     described: bool = False
 
     @property
@@ -56,7 +60,7 @@ def this_machine() -> Machine:
     if _assumed:
         return _assumed[-1]
     info = _cpuinfo()
-    gpus, driver = _gpus()
+    gpus, driver, gpu_memory = _gpus()
     return Machine(
         host=platform.node(),
         cpu=info.get("model name", platform.processor() or platform.machine()),
@@ -65,6 +69,7 @@ def this_machine() -> Machine:
         memory=memory_limit(),
         gpus=gpus,
         driver=driver,
+        gpu_memory=gpu_memory,
     )
 
 
@@ -86,6 +91,7 @@ def assume(path: str | Path) -> None:
             memory=int(facts["memory"]),
             gpus=tuple(facts["gpus"]),
             driver=facts["driver"],
+            gpu_memory=int(facts.get("gpu_memory", 0)),
             described=True,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -121,17 +127,20 @@ def _core_count() -> int:
     return max(1, min(counts))
 
 
-def _gpus() -> tuple[tuple[str, ...], str]:
-    """Names of the NVIDIA GPUs and the driver's version, from nvidia-smi."""
+def _gpus() -> tuple[tuple[str, ...], str, int]:
+    """Names of the NVIDIA GPUs, the driver's version, and the first one's memory in bytes, from nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
-        return (), ""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        return (), "", 0
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return (), ""
-    rows = [line.split(", ") for line in done.stdout.splitlines() if ", " in line]
-    return tuple(row[0] for row in rows if not done.returncode), rows[0][1] if rows else ""
+        return (), "", 0
+    rows = [line.split(", ") for line in done.stdout.splitlines() if line.count(", ") == 2]
+    if done.returncode or not rows:
+        return (), "", 0
+    _, driver, mebibytes = rows[0]
+    return tuple(row[0] for row in rows), driver, int(mebibytes) << 20 if mebibytes.isdigit() else 0
 
 
 def caches() -> dict[str, int]:

@@ -86,9 +86,7 @@ class Gpu:
         self.number, self.arch = number, arch
         self._modules: dict[Any, Any] = {}
         with self.used():
-            device = self.cupy.cuda.Device(number)
-            self.multiprocessors = int(device.attributes["MultiProcessorCount"])
-            self.shared_memory = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+            self.multiprocessors = int(self.cupy.cuda.Device(number).attributes["MultiProcessorCount"])
 
     @contextmanager
     def used(self) -> Iterator[None]:
