@@ -70,6 +70,7 @@ def describe(*, limits: Path | None = None, compiler: str = "g++") -> dict[str, 
         "compilers": compilers(),
         "gpus": list(here.gpus),
         "driver": here.driver,
+        "gpu_memory": here.gpu_memory,
         "measured": measured,
     }
 

@@ -91,7 +91,7 @@ def assume(path: str | Path) -> None:
             memory=int(facts["memory"]),
             gpus=tuple(facts["gpus"]),
             driver=facts["driver"],
-            gpu_memory=int(facts.get("gpu_memory", 0)),
+            gpu_memory=int(facts["gpu_memory"]),
             described=True,
         )
     except (KeyError, TypeError, ValueError) as error:

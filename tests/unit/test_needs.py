@@ -21,6 +21,7 @@ from bench.record import write_json
 from small_plink import write_plink
 
 FACTS = {"host": "n", "cpu": "c", "flags": ["avx2"], "cores": 64, "memory": 10**12, "gpus": ["H100"], "driver": "1"}
+FACTS["gpu_memory"] = 80 * 10**9
 WHOLE = config.read()
 
 

@@ -65,7 +65,9 @@ class Cluster:
         # As `bench machine --out` writes it, of a node with a GPU and with one build of the limits beside the scalar.
         flags = sorted(flag for flag in this_machine().cpu_flags if flag.startswith(("avx2", "fma", "bmi")))
         node = {"host": "node", "cpu": "a node's", "flags": flags, "cores": 2, "memory": MEMORY_MB * 1_000_000}
-        (at / "profiles/slurm/node.json").write_text(json.dumps(node | {"gpus": ["pretended"], "driver": "1"}))
+        (at / "profiles/slurm/node.json").write_text(
+            json.dumps(node | {"gpus": ["pretended"], "driver": "1", "gpu_memory": 10**9})
+        )
         self.config = self.checkout.configure("slurm", kernels=["dense_blas"])
 
     def hook(self, when: str, verb: str, command: str) -> None:
