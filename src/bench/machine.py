@@ -32,7 +32,7 @@ USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the 
 class Machine:
     """The facts that decide which kernels can run. Sizes in bytes; gpu_memory is the first GPU's.
 
-    described: it is planned for, from elsewhere.
+    described: it is planned for, from elsewhere; gpu_builds: "kernel/target" of the GPU kernels that it said it runs.
     """
 
     host: str
@@ -44,6 +44,7 @@ class Machine:
     driver: str = ""
     gpu_memory: int = 0
     described: bool = False
+    gpu_builds: frozenset[str] = frozenset()
 
     @property
     def usable_memory(self) -> int:
@@ -93,6 +94,7 @@ def assume(path: str | Path) -> None:
             driver=facts["driver"],
             gpu_memory=int(facts["gpu_memory"]),
             described=True,
+            gpu_builds=frozenset(facts["gpu_builds"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BenchError(

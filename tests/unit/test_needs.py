@@ -21,7 +21,7 @@ from bench.record import write_json
 from small_plink import write_plink
 
 FACTS = {"host": "n", "cpu": "c", "flags": ["avx2"], "cores": 64, "memory": 10**12, "gpus": ["H100"], "driver": "1"}
-FACTS["gpu_memory"] = 80 * 10**9
+FACTS |= {"gpu_memory": 80 * 10**9, "gpu_builds": ["gpu_2bit/sm_90"]}
 WHOLE = config.read()
 
 
@@ -111,6 +111,7 @@ def test_a_gpu_is_asked_for_by_kernels_that_need_one():
 def test_a_described_machine_is_planned_for(node):
     assert (node.cores, node.gpus) == (64, ("H100",))
     assert kernels.load("gpu_2bit").lacks("sm_90", node) is None
+    assert "does not run sm_80" in str(kernels.load("gpu_2bit").lacks("sm_80", node))
 
 
 @pytest.mark.parametrize(

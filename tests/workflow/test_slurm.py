@@ -42,6 +42,7 @@ Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda se
 main()
 """
 RIVAL = ("--comment=rule_others", "--wrap=sleep 2")
+GPU = {"gpus": ["pretended"], "driver": "1", "gpu_memory": 10**9, "gpu_builds": ["pretend_gpu/any"]}
 ORACLE = "results/slurm/oracle/sheep.all.k1.npz"
 
 
@@ -65,9 +66,7 @@ class Cluster:
         # As `bench machine --out` writes it, of a node with a GPU and with one build of the limits beside the scalar.
         flags = sorted(flag for flag in this_machine().cpu_flags if flag.startswith(("avx2", "fma", "bmi")))
         node = {"host": "node", "cpu": "a node's", "flags": flags, "cores": 2, "memory": MEMORY_MB * 1_000_000}
-        (at / "profiles/slurm/node.json").write_text(
-            json.dumps(node | {"gpus": ["pretended"], "driver": "1", "gpu_memory": 10**9})
-        )
+        (at / "profiles/slurm/node.json").write_text(json.dumps(node | GPU))
         self.config = self.checkout.configure("slurm", kernels=["dense_blas"])
 
     def hook(self, when: str, verb: str, command: str) -> None:
@@ -325,7 +324,7 @@ def test_without_munge_nothing_is_started_and_nothing_lost(finished):
 def test_a_job_on_a_gpu_asks_for_one_where_they_are(finished):
     since = finished.last()
     finished.config = finished.checkout.configure(
-        "gpu", kernels=["dense_blas", "pretend_gpu"], results="results/slurm", tables=[]
+        "gpu", kernels=["dense_blas", "pretend_gpu"], targets=["best"], results="results/slurm", tables=[]
     )
     finished.succeed()
     (gpu,) = finished.jobs("session", since=since)
