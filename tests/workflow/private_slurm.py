@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,12 +188,22 @@ def _end(*pid_files: Path) -> None:
 
 def stop(folder: Path) -> None:
     """End the daemons of `folder`, and what is left of the jobs: their steps are daemons of their own."""
-    configuration = str(folder / "slurm.conf")
     _end(*(folder / "run" / f"{name}.pid" for name in (*NODES, "slurmctld", "munged")))
-    for process in psutil.process_iter(["pid", "environ", "name"]):
-        ours = (process.info["environ"] or {}).get("SLURM_CONF") == configuration
-        if ours and process.info["name"] in ("slurmstepd", "slurmd", "slurmctld"):
-            process.send_signal(signal.SIGKILL)
+    for _ in range(20):
+        left = [process for process in psutil.process_iter() if _belongs(process, folder)]
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        if not left:
+            return
+        time.sleep(0.1)
+
+
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process was started under the Slurm of `folder`, whose configuration is in its environment."""
+    with suppress(psutil.Error):
+        return process.environ().get("SLURM_CONF") == str(folder / "slurm.conf")
+    return False
 
 
 def watch(folder: Path, pid: int) -> None:
