@@ -178,6 +178,9 @@ class Kernel:
             absent = [f for f in self.native.cpu_flags(target) if f not in machine.cpu_flags]
             if absent:
                 return f"the {target} build needs the CPU features {', '.join(absent)}, which {machine.cpu} lacks"
+        if self.gpu and machine.described:  # its driver and its GPU can be asked only there
+            runs = f"{self.name}/{target}" in machine.gpu_builds
+            return None if runs else f"the node that is planned for ({machine.gpus[0]}) does not run {target}"
         return self.requires(target)
 
     def refuses(self, problem: Problem, target: str, machine: Machine, *, memory: int) -> str | None:
