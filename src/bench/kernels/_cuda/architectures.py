@@ -15,7 +15,7 @@ ARCHITECTURES = {
     "sm_90a": "9.0",
 }
 PANEL = 512  # individuals of a panel, and what SNPs are padded to: a whole number of any product's chunks
-ROWS = 1024  # what rows with all genotypes of an individual, or of a SNP, are padded to
+ROWS = 1536  # what rows with all genotypes of an individual, or of a SNP, are padded to
 STAGE = 64 << 20  # bytes of .bed rows on their way to the device
 STAGES = 2 * STAGE  # of them, on the host and on the device
 

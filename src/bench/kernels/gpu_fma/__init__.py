@@ -3,7 +3,7 @@
 The way of the GPU kernel of Freudenberg et al. (2023): two stored copies, one for each direction, so that the genotypes
 of a sum follow each other in memory; a genotype becomes a floating-point number when it is needed. Theirs is an instance
 of CUTLASS that pads k to 32, converts an integer to a double for each genotype of a byte and column tile, and allocates
-and copies at every call. Here k is divided into equal tiles of at most 16 columns, a number's bits are looked up by a
+and copies at every call. Here k is divided into equal tiles of at most 10 columns, a number's bits are looked up by a
 byte permutation, and the matrix stays on the device: it shows the method at its best, not their program.
 
 A sum runs over the inputs in order, in each of a number of splits that follows from the matrix's and the device's size,
@@ -14,7 +14,7 @@ call counts 0, and 0 times NaN or infinity is NaN, as in any dense product.
 from bench.kernels import Kernel, Problem
 from bench.kernels._cuda.architectures import ARCHITECTURES, ROWS, STAGES, lacks, rows_bytes
 
-WIDEST = 16  # columns of a tile: their sums take 128 of a thread's 255 registers
+WIDEST = 10  # columns of a tile: their sums take 120 of a thread's 255 registers
 SHARING = 1024  # blocks of all splits together, where there is more than one split
 MOST_SPLITS = 64
 

@@ -1,9 +1,10 @@
 // Z V or Z'U by floating-point multiply-adds: 2-bit rows, along which the sums run (_cuda/rows.cu), become numbers in
 // registers. The way of Freudenberg et al. (2023), doi:10.3389/fgene.2023.1220408.
 //
-// A block of 256 threads makes 1024 outputs of COLUMNS columns; a thread has four of them, so that an input that it reads
-// from shared memory, where all threads read the same, serves four multiply-adds. Genotypes and inputs come in chunks of
-// 128 inputs, while the chunk before is computed. A sum's order is that of the inputs, in each of the splits.
+// A block of 256 threads makes 1536 outputs of COLUMNS columns; a thread has six of them, so that an input that it reads
+// from shared memory, where all threads read the same, serves six multiply-adds: such a read of a double takes as long as
+// four. Genotypes and inputs come in chunks of 64 inputs, while the chunk before is computed. A sum's order is that of the
+// inputs, in each of the splits.
 // Macros, of which each set is a compilation of its own: COLUMNS, REAL_BYTES (8: float64, 4: float32).
 #include "device.h"
 
@@ -14,21 +15,18 @@ constexpr u32 ONE = 0x3FF0, TWO = 0x4000;  // the upper halves of the upper word
 using Real = float;
 constexpr u32 ONE = 0x3F80, TWO = 0x4000;
 #endif
-constexpr int ROWS = 1024, MINE = ROWS / 256, CHUNK = 128, STAGES = 2;
-constexpr int ROW_BYTES = CHUNK / 4, GENOTYPE_BYTES = ROWS * ROW_BYTES;
+struct alignas(16) Words {
+    u32 of[4];
+};  // of a row and chunk
+constexpr int MINE = 6, ROWS = 256 * MINE, CHUNK = 64, STAGES = 2;
+constexpr int GENOTYPE_BYTES = ROWS * sizeof(Words);
 constexpr int VECTOR = COLUMNS == 1 ? 1 : 16 / REAL_BYTES;                    // inputs read at once
 constexpr int PITCH = (COLUMNS + VECTOR - 1) / VECTOR * VECTOR;          // of the inputs in shared memory
 constexpr int STAGE_BYTES = GENOTYPE_BYTES + CHUNK * PITCH * REAL_BYTES;
 
-struct alignas(16) Words {
-    u32 of[4];
-};
 struct alignas(VECTOR * REAL_BYTES) Inputs {
     Real of[VECTOR];
 };
-
-// Where 16 bytes of a row lie: eight rows in a row are read from all banks at once.
-DEVICE int genotypes_at(int row, int half) { return row * ROW_BYTES + 16 * (half ^ (row >> 2 & 1)); }
 
 // Two dosages, in the lowest bits of each half, as numbers: their upper 16 bits are looked up, the others are 0.
 DEVICE void numbers(u32 pair, Real& low, Real& high) {
@@ -44,9 +42,9 @@ DEVICE void numbers(u32 pair, Real& low, Real& high) {
 
 DEVICE void start_copies(char* stage, const u8* rows, i64 pitch, const Real* X, i64 k, i64 first, i64 inputs, i64 chunk) {
 #pragma unroll
-    for (int i = 0; i < ROWS * 2 / 256; i++) {
-        const int piece = threadIdx.x + 256 * i, row = piece / 2, half = piece % 2;
-        copy_async(stage + genotypes_at(row, half), rows + row * pitch + chunk * ROW_BYTES + 16 * half);
+    for (int i = 0; i < MINE; i++) {
+        const int row = threadIdx.x + 256 * i;
+        copy_async((Words*)stage + row, rows + row * pitch + chunk * sizeof(Words));
     }
     for (int e = threadIdx.x; e < CHUNK * COLUMNS; e += 256) {
         const int d = e / COLUMNS, c = e % COLUMNS;
@@ -70,29 +68,26 @@ DEVICE void add(Real (&sums)[MINE][COLUMNS], const Real (&dosages)[MINE], const 
 // Add the products of a chunk.
 DEVICE void multiply(Real (&sums)[MINE][COLUMNS], const char* stage) {
     const Real* x = (const Real*)(stage + GENOTYPE_BYTES);
-#pragma unroll 1
-    for (int half = 0; half < 2; half++) {
-        Words words[MINE];
+    Words words[MINE];
 #pragma unroll
-        for (int r = 0; r < MINE; r++) words[r] = *(const Words*)(stage + genotypes_at(256 * r + threadIdx.x, half));
+    for (int r = 0; r < MINE; r++) words[r] = ((const Words*)stage)[256 * r + threadIdx.x];
 #pragma unroll 1
-        for (int w = 0; w < 4; w++, x += 16 * PITCH) {
+    for (int w = 0; w < 4; w++, x += 16 * PITCH) {
 #pragma unroll 2
-            for (int t = 0; t < 8; t++) {
-                Real low[MINE], high[MINE];
+        for (int t = 0; t < 8; t++) {
+            Real low[MINE], high[MINE];
 #pragma unroll
-                for (int r = 0; r < MINE; r++) {
-                    numbers(words[r].of[0] & 0x00030003, low[r], high[r]);
-                    words[r].of[0] >>= 2;
-                }
-                add(sums, low, x + t * PITCH);
-                add(sums, high, x + (t + 8) * PITCH);
+            for (int r = 0; r < MINE; r++) {
+                numbers(words[r].of[0] & 0x00030003, low[r], high[r]);
+                words[r].of[0] >>= 2;
             }
-#pragma unroll
-            for (int r = 0; r < MINE; r++)  // the next word stands where this one stood: registers have no index
-#pragma unroll
-                for (int i = 0; i < 3; i++) words[r].of[i] = words[r].of[i + 1];
+            add(sums, low, x + t * PITCH);
+            add(sums, high, x + (t + 8) * PITCH);
         }
+#pragma unroll
+        for (int r = 0; r < MINE; r++)  // the next word takes the place of this one: registers have no index
+#pragma unroll
+            for (int i = 0; i < 3; i++) words[r].of[i] = words[r].of[i + 1];
     }
 }
 

@@ -14,7 +14,7 @@ from bench.kernels._cuda.rows import Rows
 from bench.kernels.gpu_fma import WIDEST, device_bytes, splits_at_most
 
 SOURCE = Path(__file__).parent / "fma.cu"
-CHUNK, STAGES = 128, 2  # fma.cu
+CHUNK, STAGES = 64, 2  # fma.cu
 VECTOR = 16  # bytes
 
 
@@ -71,7 +71,7 @@ def tiles(k: int) -> list[tuple[int, int]]:
 
 
 def shared_bytes(columns: int, real: int) -> int:
-    """Shared memory of a block: at most 96 KB."""
+    """Shared memory of a block: at most 58 KB."""
     vector = 1 if columns == 1 else VECTOR // real
     return STAGES * (ROWS * CHUNK // 4 + CHUNK * -(-columns // vector) * vector * real)
 
@@ -83,4 +83,4 @@ def splits_of(outputs: int, chunks: int, multiprocessors: int) -> int:
     def cost(splits: int) -> float:
         return -(-blocks * splits // multiprocessors) / splits * (1 + 0.01 * (splits - 1))
 
-    return min(range(1, max(1, min(splits_at_most(outputs), chunks // 8)) + 1), key=cost)
+    return min(range(1, max(1, min(splits_at_most(outputs), chunks // 16)) + 1), key=cost)
