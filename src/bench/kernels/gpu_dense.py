@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Kernel, Problem
 from bench.kernels._cuda.architectures import ARCHITECTURES, STAGES, lacks
@@ -19,7 +21,11 @@ CUBLAS = 64 << 20  # bytes of a device's memory that cuBLAS may take for itself,
 
 
 class GpuDense(OneGpuMatrix):
-    """Z (n, m) of raw dosages, held as its transpose, SNP by SNP, as it comes out of the .bed file."""
+    """Z (n, m) of raw dosages, held as its transpose, SNP by SNP, as it comes out of the .bed file.
+
+    It does not know which calls are missing. Where some are, vectors stay on the host (`place` is None), where lists of
+    them correct its products.
+    """
 
     def __init__(self, packed: PackedGenotypes, *, dtype: str, target: str, threads: int):
         """threads: of the host; not used. BenchError: too little memory on the GPU."""
@@ -28,12 +34,17 @@ class GpuDense(OneGpuMatrix):
         )
         with self.gpu.used():
             self._transposed = self.gpu.cupy.empty(packed.shape[::-1], self.dtype)
+            missing = self.gpu.cupy.zeros(1, np.int64)
             for snps, bed in uploaded(self.gpu, packed.codes[:, : -(-packed.n_samples // 4)]):
-                unpack(self.gpu, bed, self._transposed, snps.start)
-            self.gpu.cupy.cuda.get_current_stream().synchronize()
+                unpack(self.gpu, bed, self._transposed, snps.start, missing)
+            if missing.get()[0]:
+                self.place = None
+            else:
+                self.missing = None
         self.bytes_held = self._transposed.nbytes
 
-    def _multiply(self, X: Any, *, transposed: bool) -> Any:
+    def _multiply(self, X: Any, *, transposed: bool, missing: bool) -> Any:
+        assert not missing
         Z = self._transposed if transposed else self._transposed.T
         return self.gpu.cupy.ascontiguousarray(Z @ X)
 

@@ -49,7 +49,7 @@ def gram(
 def _fill(G: np.ndarray, gpu: Gpu, packed: PackedGenotypes, tile: int) -> None:
     """Compute the tiles on and below the diagonal: while one is computed the other goes to the host."""
     with gpu.used():
-        rows = Rows(gpu, *packed.shape, of_individuals=True)
+        rows = Rows(gpu, *packed.shape, of_individuals=True, marked=False)
         for snps, bed in uploaded(gpu, packed.codes[:, : -(-packed.n_samples // 4)]):
             rows.load(bed, snps.start)
         gpu.cupy.cuda.get_current_stream().synchronize()

@@ -52,7 +52,7 @@ class OneGpuMatrix(ABC):
         with self.gpu.used():
             return self.gpu.cupy.asarray(array)
 
-    def _product(self, X: Any, *, transposed: bool) -> Any:
+    def _product(self, X: Any, *, transposed: bool, missing: bool = False) -> Any:
         outputs, inputs = self.shape[::-1] if transposed else self.shape
         check_rows(X, inputs)
         if self._closed:
@@ -61,12 +61,12 @@ class OneGpuMatrix(ABC):
             xp = self.gpu.cupy
             there = received(xp, X, self.dtype)
             k = X.shape[1]
-            out = self._multiply(there, transposed=transposed) if k else xp.empty((outputs, 0), self.dtype)
+            out = self._multiply(there, transposed=transposed, missing=missing) if k else xp.empty((outputs, 0), self.dtype)
             return returned(xp, out, X, self.dtype)
 
     @abstractmethod
-    def _multiply(self, X: Any, *, transposed: bool) -> Any:
-        """The product with X, C-contiguous and of the matrix's dtype, on the GPU."""
+    def _multiply(self, X: Any, *, transposed: bool, missing: bool) -> Any:
+        """The product of X, C-contiguous and of the matrix's dtype, with the dosages or the missing calls, on the GPU."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -78,3 +78,22 @@ class OneGpuMatrix(ABC):
         self._release()
         with self.gpu.used():
             self.gpu.cupy.get_default_memory_pool().free_all_blocks()
+
+
+class MissingCalls:
+    """Miss, the (n, m) indicator of missing calls of a matrix that holds them."""
+
+    def __init__(self, of: OneGpuMatrix):
+        self._of, self.shape = of, of.shape
+
+    def matmul(self, V: Any) -> Any:
+        """Miss V, (m, k) → (n, k)."""
+        return self._of._product(V, transposed=False, missing=True)
+
+    def rmatmul(self, U: Any) -> Any:
+        """Miss'U, (n, k) → (m, k)."""
+        return self._of._product(U, transposed=True, missing=True)
+
+    def add_matmul(self, X: Any, out: Any) -> None:
+        """out (n, k) += Miss X."""
+        out += self.matmul(X)

@@ -1,20 +1,24 @@
-// Upload: rows of a .bed file → rows in which the genotypes that a sum runs over follow each other; missing calls are 0.
+// Upload: rows of a .bed file → rows in which the genotypes that a sum runs over follow each other.
 #include "panels.h"
 
 // `bed` holds `snps` rows of `stride` bytes of n individuals; they are the SNPs first, first + 1, … of the matrix.
+// *missing becomes 1 if a call is missing.
 
-// Dosages of PLINK's codes 0, 1, 2, 3: 0, a missing call, 1 and 2.
-DEVICE u32 dosages_of(u32 codes) {
-    const u32 h = codes >> 1 & LOW_BITS, l = codes & LOW_BITS;
-    return (h & l) << 1 | (h & ~l);
+// Dosages of PLINK's codes 0, 1, 2, 3: 0, a missing call (3 if `marked`, else 0), 1 and 2.
+DEVICE u32 dosages_of(u32 codes, bool marked, i64* missing) {
+    const u32 h = codes >> 1 & LOW_BITS, l = codes & LOW_BITS, absent = l & ~h;
+    if (absent) *missing = 1;
+    return (h & l) << 1 | (h & ~l) | (marked ? absent | absent << 1 : 0);
 }
 
 // A row of `pitch` bytes for each SNP. A thread writes a word, of 16 individuals.
-extern "C" __global__ void by_snp(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, u8* rows, i64 pitch) {
+extern "C" __global__ void by_snp(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, u8* rows, i64 pitch,
+                                  i64 marked, i64* missing) {
     const i64 words = (n + 15) / 16, thread = i64(blockIdx.x) * blockDim.x + threadIdx.x;
     if (thread >= snps * words) return;
     const i64 snp = thread / words, word = thread % words;
-    *(u32*)(rows + (first + snp) * pitch + 4 * word) = dosages_of(plink_codes(bed + snp * stride, word, n));
+    *(u32*)(rows + (first + snp) * pitch + 4 * word) =
+        dosages_of(plink_codes(bed + snp * stride, word, n), marked, missing);
 }
 
 // Field f of word w ↔ field w of word f, of fields of 2 bits: halves are exchanged, then quarters, and so on.
@@ -34,7 +38,8 @@ DEVICE void transpose(u32 (&words)[16]) {
 
 // A row of `pitch` bytes for each individual. A thread writes a word, of 16 SNPs, to each of 16 rows; eight threads beside
 // each other write 32 bytes to a row. first: a multiple of 16.
-extern "C" __global__ void by_individual(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, u8* rows, i64 pitch) {
+extern "C" __global__ void by_individual(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, u8* rows, i64 pitch,
+                                         i64 marked, i64* missing) {
     const i64 words = (n + 15) / 16, thread = i64(blockIdx.x) * blockDim.x + threadIdx.x;
     const i64 word = thread / 8 % words, group = thread / 8 / words * 8 + thread % 8;
     if (16 * group >= snps) return;
@@ -42,7 +47,7 @@ extern "C" __global__ void by_individual(const u8* bed, i64 stride, i64 snps, i6
 #pragma unroll
     for (int s = 0; s < 16; s++) {
         const i64 snp = 16 * group + s;
-        fields[s] = snp < snps ? dosages_of(plink_codes(bed + snp * stride, word, n)) : 0;
+        fields[s] = snp < snps ? dosages_of(plink_codes(bed + snp * stride, word, n), marked, missing) : 0;
     }
     transpose(fields);
 #pragma unroll
@@ -52,15 +57,15 @@ extern "C" __global__ void by_individual(const u8* bed, i64 stride, i64 snps, i6
 
 // Numbers, n of a SNP after another. A thread writes one.
 template <class Real>
-DEVICE void unpack(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, Real* out) {
+DEVICE void unpack(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, Real* out, i64* missing) {
     const i64 thread = i64(blockIdx.x) * blockDim.x + threadIdx.x;
     if (thread >= snps * n) return;
     const i64 snp = thread / n, i = thread % n;
-    out[first * n + thread] = Real(dosages_of(bed[snp * stride + i / 4] >> 2 * (i % 4) & 3));
+    out[first * n + thread] = Real(dosages_of(bed[snp * stride + i / 4] >> 2 * (i % 4) & 3, false, missing));
 }
-extern "C" __global__ void unpack_f4(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, float* out) {
-    unpack(bed, stride, snps, first, n, out);
+extern "C" __global__ void unpack_f4(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, float* out, i64* missing) {
+    unpack(bed, stride, snps, first, n, out, missing);
 }
-extern "C" __global__ void unpack_f8(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, double* out) {
-    unpack(bed, stride, snps, first, n, out);
+extern "C" __global__ void unpack_f8(const u8* bed, i64 stride, i64 snps, i64 first, i64 n, double* out, i64* missing) {
+    unpack(bed, stride, snps, first, n, out, missing);
 }

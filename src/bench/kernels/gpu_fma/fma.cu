@@ -5,7 +5,8 @@
 // from shared memory, where all threads read the same, serves six multiply-adds: such a read of a double takes as long as
 // four. Genotypes and inputs come in chunks of 64 inputs, while the chunk before is computed. A sum's order is that of the
 // inputs, in each of the splits.
-// Macros, of which each set is a compilation of its own: COLUMNS, REAL_BYTES (8: float64, 4: float32).
+// Macros, of which each set is a compilation of its own: COLUMNS, REAL_BYTES (8: float64, 4: float32), MISSING (1: a missing
+// call counts 1, all others 0).
 #include "device.h"
 
 #if REAL_BYTES == 8
@@ -30,8 +31,10 @@ struct alignas(VECTOR * REAL_BYTES) Inputs {
 
 // Two dosages, in the lowest bits of each half, as numbers: their upper 16 bits are looked up, the others are 0.
 DEVICE void numbers(u32 pair, Real& low, Real& high) {
-    constexpr u32 upper = (ONE >> 8) << 8 | (TWO >> 8) << 16, lower = (ONE & 0xff) << 8 | (TWO & 0xff) << 16;
-    const u32 selectors = pair * 0x1100 + 0x04000400;  // of bytes: d, 4 + d, 0, 0; both tables have 0 for d = 0
+    // Tables of bytes for dosage 0, 1, 2 and for a missing call.
+    constexpr u32 upper = MISSING ? (ONE >> 8) << 24 : (ONE >> 8) << 8 | (TWO >> 8) << 16;
+    constexpr u32 lower = MISSING ? (ONE & 0xff) << 24 : (ONE & 0xff) << 8 | (TWO & 0xff) << 16;
+    const u32 selectors = pair * 0x1100 + 0x04000400;  // of bytes: d, 4 + d, 0, 0; the tables have 0 for d = 0
     const u32 a = __byte_perm(upper, lower, selectors), b = __byte_perm(upper, lower, selectors >> 16);
 #if REAL_BYTES == 8
     low = __hiloint2double(int(a), 0), high = __hiloint2double(int(b), 0);

@@ -8,7 +8,7 @@ from typing import Any
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Problem
 from bench.kernels._cuda.architectures import ROWS
-from bench.kernels._cuda.one_gpu import OneGpuMatrix
+from bench.kernels._cuda.one_gpu import MissingCalls, OneGpuMatrix
 from bench.kernels._cuda.panels import uploaded
 from bench.kernels._cuda.rows import Rows
 from bench.kernels.gpu_fma import WIDEST, device_bytes, splits_at_most
@@ -26,29 +26,30 @@ class GpuFma(OneGpuMatrix):
         need = device_bytes(Problem(*packed.shape, WIDEST, dtype))
         super().__init__(packed, dtype=dtype, target=target, need=need)
         self._splits = splits
-        copies = [Rows(self.gpu, *packed.shape, of_individuals=of) for of in (True, False)]
+        copies = [Rows(self.gpu, *packed.shape, of_individuals=of, marked=True) for of in (True, False)]
         with self.gpu.used():
             for snps, bed in uploaded(self.gpu, packed.codes[:, : -(-packed.n_samples // 4)]):
                 for rows in copies:
                     rows.load(bed, snps.start)
             self.gpu.cupy.cuda.get_current_stream().synchronize()
         self._by_individual, self._by_snp = copies
+        self.missing = MissingCalls(self) if self._by_snp.missing else None
         self.bytes_held = sum(rows.nbytes for rows in copies)
 
-    def _multiply(self, X: Any, *, transposed: bool) -> Any:
+    def _multiply(self, X: Any, *, transposed: bool, missing: bool) -> Any:
         rows = self._by_snp if transposed else self._by_individual
         out = self.gpu.cupy.empty((rows.count, X.shape[1]), self.dtype)
         for first, width in tiles(X.shape[1]):
-            self._tile(rows, X, first, width, out)
+            self._tile(rows, X, first, width, out, missing)
         return out
 
-    def _tile(self, rows: Rows, X: Any, first: int, width: int, out: Any) -> None:
+    def _tile(self, rows: Rows, X: Any, first: int, width: int, out: Any, missing: bool) -> None:
         """Columns `first` … `first + width` of the product."""
         gpu, k, real = self.gpu, X.shape[1], self.dtype.itemsize
         blocks, chunks = -(-rows.count // ROWS), -(-rows.inputs // CHUNK)
         each = -(-chunks // (self._splits or splits_of(rows.count, chunks, gpu.multiprocessors)))
         splits = -(-chunks // each)
-        macros = {"COLUMNS": width, "REAL_BYTES": real}
+        macros = {"COLUMNS": width, "REAL_BYTES": real, "MISSING": int(missing)}
         parts = gpu.cupy.empty((splits, rows.count, width), self.dtype) if splits > 1 else None
         to = (out, k, first) if parts is None else (parts, width, 0)
         gpu.launch(
