@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from compiler import compiled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,17 @@ def opened(packed, dtype="f8", **options):
 
 def integers(rows, k, seed=1):
     return np.random.default_rng(seed).integers(-1000, 1001, (rows, k)).astype(float)
+
+
+def planted(monkeypatch, source, right, wrong):
+    """Have `source` compiled with a fault."""
+    text = source.read_text()
+    assert right in text
+    monkeypatch.setattr(
+        nvrtc,
+        "compiled",
+        lambda of, *how: compiled(of, *how, text=text.replace(right, wrong) if of == source else ""),
+    )
 
 
 def assert_exact(Z, dosages, k):
@@ -194,6 +206,31 @@ def test_it_compiles_without_spills(arch):
     made = nvrtc.compiled(SOURCE, arch, {"COLUMNS": 10, "REAL_BYTES": 8, "MISSING": 0})
     assert made.kernels["product"].spilled == 0
     assert made.kernels["product"].registers <= 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("wait_for_copies<1>();", "wait_for_copies<2>();"),
+        ("        __syncthreads();  // nobody reads", "        // nobody reads"),
+        ("input < inputs);", "true);"),
+        ("x + (t + 8) * PITCH", "x + (t + 7) * PITCH"),
+        ("+ 0x04000400", "+ 0x04000000"),
+        ("begin = split * per_split", "begin = split * (per_split - 1)"),
+        ("s < splits; s++", "s < splits - 1; s++"),
+    ],
+)
+def test_planted_faults_are_caught(gpu, monkeypatch, right, wrong):
+    planted(monkeypatch, SOURCE, right, wrong)
+    packed, dosages, _ = herd(300, 330, 0.05)
+    Z = opened(packed, splits=2)
+    V = integers(330, 3)
+    there = Z.place(np.vstack([V, np.full((200, 3), np.nan)]))[:330]  # no input may be read behind the last
+    with pytest.raises(AssertionError):
+        for seed in range(1, 6):
+            gpu.seed, gpu.lazy = seed, seed % 2 == 0
+            np.testing.assert_array_equal(Z.matmul(there).get(), dosages @ V)
 
 
 def test_other_libraries_arrays_come_and_go_by_dlpack(gpu, monkeypatch):

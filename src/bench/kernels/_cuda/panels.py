@@ -91,7 +91,7 @@ def resident(gpu: Gpu, packed: PackedGenotypes, individuals: slice) -> Panels:
 
 def uploaded(gpu: Gpu, rows: np.ndarray) -> Iterator[tuple[slice, Any]]:
     """(SNPs, their .bed rows on the device), a multiple of 16 SNPs at a time; rows stay until the next but one."""
-    size = max(16, min(len(rows), STAGE // rows.shape[1]) // 16 * 16)
+    size = max(16, STAGE // rows.shape[1] // 16 * 16)
     uploads = Uploads(gpu, min(size, len(rows)), rows.shape[1])
     for snps in blocks(len(rows), size):
         yield snps, uploads.send(rows[snps])
