@@ -1,4 +1,4 @@
-"""The dense GPU kernel against numpy: what is unpacked on the device, and its vectors. cuBLAS itself is stood in for."""
+"""The dense GPU kernel against numpy: what is unpacked on the device, and its vectors. cuBLAS is stood in for."""
 
 from dataclasses import replace
 
@@ -89,7 +89,9 @@ def test_no_column_wrong_shapes_and_a_closed_matrix(gpu):
 
 def test_too_little_memory_is_refused_beforehand_with_the_figures(gpu):
     gpu.free = 100 << 20
-    with pytest.raises(BenchError, match=r"genotypes: 0\.134 GB of the memory of GPU 0 are needed, 0\.105 GB are free"):
+    with pytest.raises(
+        BenchError, match=r"genotypes: 0\.134 GB of the memory of GPU 0 are needed, 0\.105 GB are free"
+    ):
         opened(herd(100, 100)[0])
     assert gpu.launched == []
 

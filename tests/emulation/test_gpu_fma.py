@@ -59,8 +59,13 @@ def assert_exact(Z, dosages, k):
 
 @pytest.mark.parametrize(
     ("n", "m", "k", "missing", "lazy", "seed"),
-    [(70, 33, 1, 0.1, True, 1), (1601, 130, 10, 0.0, True, 2), (65, 1537, 10, 0.05, False, 0), (129, 257, 33, 0.02, True, 3)],
-)  # fmt: skip
+    [
+        (70, 33, 1, 0.1, True, 1),
+        (1601, 130, 10, 0.0, True, 2),
+        (65, 1537, 10, 0.05, False, 0),
+        (129, 257, 33, 0.02, True, 3),
+    ],
+)
 def test_products_of_integers_are_exact(gpu, n, m, k, missing, lazy, seed):
     gpu.lazy, gpu.seed = lazy, seed
     packed, dosages, _ = herd(n, m, missing)
@@ -152,7 +157,9 @@ def test_no_column_wrong_shapes_and_a_closed_matrix(gpu):
 
 def test_too_little_memory_is_refused_beforehand_with_the_figures(gpu):
     gpu.free = 10 << 20
-    with pytest.raises(BenchError, match=r"genotypes: 0\.13\d* GB of the memory of GPU 0 are needed, 0\.0105 GB are free"):
+    with pytest.raises(
+        BenchError, match=r"genotypes: 0\.13\d* GB of the memory of GPU 0 are needed, 0\.0105 GB are free"
+    ):
         opened(herd(100, 100)[0])
     assert gpu.launched == []
 
@@ -227,10 +234,13 @@ def test_planted_faults_are_caught(gpu, monkeypatch, right, wrong):
     Z = opened(packed, splits=2)
     V = integers(330, 3)
     there = Z.place(np.vstack([V, np.full((200, 3), np.nan)]))[:330]  # no input may be read behind the last
-    with pytest.raises(AssertionError):
-        for seed in range(1, 6):
-            gpu.seed, gpu.lazy = seed, seed % 2 == 0
+    for seed in range(1, 6):
+        gpu.seed, gpu.lazy = seed, seed % 2 == 0
+        try:
             np.testing.assert_array_equal(Z.matmul(there).get(), dosages @ V)
+        except AssertionError:  # wrong, or the emulator's own finding
+            return
+    pytest.fail("the fault was not seen")
 
 
 def test_other_libraries_arrays_come_and_go_by_dlpack(gpu, monkeypatch):

@@ -48,7 +48,9 @@ def test_it_is_numpys_and_the_processors(gpu, n, m, tile, lazy, seed):
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(n=st.integers(1, 300), m=st.integers(1, 150), dtype=st.sampled_from(["i4", "i8", "f8"]), seed=st.integers(0, 99))
+@given(
+    n=st.integers(1, 300), m=st.integers(1, 150), dtype=st.sampled_from(["i4", "i8", "f8"]), seed=st.integers(0, 99)
+)
 def test_it_is_exact_at_any_size(gpu, n, m, dtype, seed):
     packed, wanted = herd(n, m, 0.1, seed)
     found = gram(packed, target="sm_90", dtype=dtype, tile=256)
@@ -94,10 +96,14 @@ def test_only_tiles_on_and_below_the_diagonal_are_computed(gpu):
 
 def test_memory_is_checked_beforehand_with_the_figures(gpu):
     packed, _ = herd(300, 40)
-    with pytest.raises(BenchError, match=r"300 x 300 products need 0\.13\d GB of memory, 0\.001 GB can be used; name"):
+    with pytest.raises(
+        BenchError, match=r"300 x 300 products need 0\.13\d GB of memory, 0\.001 GB can be used; name"
+    ):
         gram(packed, target="sm_90", tile=256, memory=10**6)
     gpu.free = 10 << 20
-    with pytest.raises(BenchError, match=r"genotypes: 0\.13\d GB of the memory of GPU 0 are needed, 0\.0105 GB are free"):
+    with pytest.raises(
+        BenchError, match=r"genotypes: 0\.13\d GB of the memory of GPU 0 are needed, 0\.0105 GB are free"
+    ):
         gram(packed, target="sm_90")
     assert gpu.launched == []
 
@@ -106,7 +112,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(gpu):
     packed, _ = herd(30, 40)
     with pytest.raises(BenchError, match="gram: f4 does not hold every product exactly"):
         gram(packed, target="sm_90", dtype="f4")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(BenchError, match="compute capability 9.0, sm_80 needs 8.0"):
+    with pytest.raises(BenchError, match=r"compute capability 9\.0, sm_80 needs 8\.0"):
         gram(packed, target="sm_80")
     long = PackedGenotypes(np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (2**29, 1), (0, 0)), 2)
     gpu.free = 1 << 50
@@ -180,10 +186,13 @@ def test_planted_faults_are_caught(gpu, monkeypatch, right, wrong):
         lambda of, *how: compiled(of, *how, text=text.replace(right, wrong) if of == on_gpu.SOURCE else ""),
     )
     packed, wanted = herd(300, 1500, 0.05)
-    with pytest.raises(AssertionError):
-        for seed in range(1, 4):
-            gpu.seed, gpu.lazy = seed, seed % 2 == 1
+    for seed in range(1, 4):
+        gpu.seed, gpu.lazy = seed, seed % 2 == 1
+        try:
             np.testing.assert_array_equal(gram(packed, target="sm_90", tile=256), wanted)
+        except AssertionError:  # wrong, or the emulator's own finding
+            return
+    pytest.fail("the fault was not seen")
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100", "sm_120"])

@@ -1,7 +1,8 @@
 """The dense baseline on a GPU: dosages as float64 or float32 in its memory, multiplied by cuBLAS through CuPy.
 
-They are unpacked on the device, a missing call as 0. NaN and infinity propagate as in any dense product: 0 times either is
-NaN. The genotypes take 32 or 16 times the memory of 2-bit codes, and a product with few columns is bound by reading them.
+They are unpacked on the device, a missing call as 0. NaN and infinity propagate as in any dense product: 0 times
+either is NaN. The genotypes take 32 or 16 times the memory of 2-bit codes, and a product with few columns is bound by
+reading them.
 """
 
 from __future__ import annotations
@@ -23,15 +24,13 @@ CUBLAS = 64 << 20  # bytes of a device's memory that cuBLAS may take for itself,
 class GpuDense(OneGpuMatrix):
     """Z (n, m) of raw dosages, held as its transpose, SNP by SNP, as it comes out of the .bed file.
 
-    It does not know which calls are missing. Where some are, vectors stay on the host (`place` is None), where lists of
-    them correct its products.
+    It does not know which calls are missing. Where some are, vectors stay on the host (`place` is None), where lists
+    of them correct its products.
     """
 
     def __init__(self, packed: PackedGenotypes, *, dtype: str, target: str, threads: int):
         """threads: of the host; not used. BenchError: too little memory on the GPU."""
-        super().__init__(
-            packed, dtype=dtype, target=target, need=device_bytes(Problem(*packed.shape, 10, dtype))
-        )
+        super().__init__(packed, dtype=dtype, target=target, need=device_bytes(Problem(*packed.shape, 10, dtype)))
         with self.gpu.used():
             self._transposed = self.gpu.cupy.empty(packed.shape[::-1], self.dtype)
             missing = self.gpu.cupy.zeros(1, np.int64)

@@ -191,7 +191,8 @@ def dense_grm(
     Unscaled codings of complete genotypes go through counts, Z Z' in integers, and are centred in float64:
     WW' = ZZ' − Zc1' − 1(Zc)' + c'c. library: the compiled `gram` (relationships/gram.py), which `threads`
     threads of its own run; without it Z Z' is multiplied in float32, exact as well (a block's sums stay below
-    2^24). products: Z Z' of complete genotypes as float64 by other means, such as a GPU. Scaled codings, and genotypes with missing calls, multiply float64 blocks of W: docs/gram.md says why.
+    2^24). products: Z Z' of complete genotypes as float64 by other means, such as a GPU. Scaled codings, and
+    genotypes with missing calls, multiply float64 blocks of W: docs/gram.md says why.
     Memory: `dense_grm_bytes`.
     """
     raw = coding.unscaled and not packed.code_counts()[:, MISSING_CODE].any()

@@ -12,6 +12,7 @@ from bench.genotypes.packed import PackedGenotypes
 from bench.kernels._cuda.arrays import received, returned
 from bench.kernels._cuda.gpu import Gpu, gpus
 from bench.kernels._operands import CLOSED, check_rows
+from bench.solvers.operator import Place
 
 
 def check_memory(gpu: Gpu, packed: PackedGenotypes, need: int) -> None:
@@ -31,6 +32,7 @@ class OneGpuMatrix(ABC):
     """
 
     bytes_held: int
+    place: Place | None
 
     def __init__(self, packed: PackedGenotypes, *, dtype: str, target: str, need: int):
         """need: bytes of the GPU's memory. BenchError: they are not free."""
@@ -38,6 +40,7 @@ class OneGpuMatrix(ABC):
         self.gpu = gpus(target)[0]
         check_memory(self.gpu, packed, need)
         self._closed = False
+        self.place = self._to_gpu
 
     def matmul(self, V: Any) -> Any:
         """Z V, (m, k) → (n, k)."""
@@ -47,7 +50,7 @@ class OneGpuMatrix(ABC):
         """Z'U, (n, k) → (m, k)."""
         return self._product(U, transposed=True)
 
-    def place(self, array: np.ndarray) -> Any:
+    def _to_gpu(self, array: np.ndarray) -> Any:
         """A copy on the GPU, for vectors that stay there."""
         with self.gpu.used():
             return self.gpu.cupy.asarray(array)
@@ -60,13 +63,14 @@ class OneGpuMatrix(ABC):
         with self.gpu.used():
             xp = self.gpu.cupy
             there = received(xp, X, self.dtype)
-            k = X.shape[1]
-            out = self._multiply(there, transposed=transposed, missing=missing) if k else xp.empty((outputs, 0), self.dtype)
+            out = xp.empty((outputs, 0), self.dtype)
+            if X.shape[1]:
+                out = self._multiply(there, transposed=transposed, missing=missing)
             return returned(xp, out, X, self.dtype)
 
     @abstractmethod
     def _multiply(self, X: Any, *, transposed: bool, missing: bool) -> Any:
-        """The product of X, C-contiguous and of the matrix's dtype, with the dosages or the missing calls, on the GPU."""
+        """The dosages, or the indicator of missing calls, times X, which is C-contiguous and of the matrix's dtype."""
 
     @abstractmethod
     def _release(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class GpuFma(OneGpuMatrix):
         parts = gpu.cupy.empty((splits, rows.count, width), self.dtype) if splits > 1 else None
         to = (out, k, first) if parts is None else (parts, width, 0)
         gpu.launch(
-            gpu.kernel(SOURCE, "product", macros), (blocks * splits,), rows.codes, rows.pitch, X, k, first, rows.inputs,
-            rows.count, blocks, chunks, each, *to, shared=shared_bytes(width, real),
+            gpu.kernel(SOURCE, "product", macros), (blocks * splits,), rows.codes, rows.pitch, X, k, first,
+            rows.inputs, rows.count, blocks, chunks, each, *to, shared=shared_bytes(width, real),
         )  # fmt: skip
         if parts is not None:
             summed = gpu.kernel(SOURCE, "add_splits", macros)
@@ -68,7 +69,7 @@ def tiles(k: int) -> list[tuple[int, int]]:
     """(first, width) of the tiles of k columns, as equal as can be."""
     count = -(-k // WIDEST)
     edges = [k * t // count for t in range(count + 1)]
-    return [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(a, b - a) for a, b in pairwise(edges)]
 
 
 def shared_bytes(columns: int, real: int) -> int:
