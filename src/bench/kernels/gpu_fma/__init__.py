@@ -1,11 +1,11 @@
 """2-bit genotypes on NVIDIA GPUs as numbers in registers, multiplied by float64 or float32 multiply-adds.
 
 The way of the GPU kernel of Freudenberg et al. (2023): two stored copies, one for each direction, so that the
-genotypes of a sum follow each other in memory; a genotype becomes a floating-point number when it is needed. Theirs is
-an instance of CUTLASS that pads k to 32, converts integers to doubles 16 times a genotype, and allocates and copies at
-every call. Here k is divided into equal tiles of at most 10 columns, a number's bits are looked up by a byte
-permutation once for each tile, and a product copies its vectors only, if these are on the host: it shows the method at
-its best, not their program.
+genotypes of a sum follow each other in memory; a genotype becomes a floating-point number when it is needed. Theirs
+is an instance of CUTLASS that pads k to 32, converts integers to doubles 16 times a genotype, and allocates and
+copies at every call. Here k is divided into equal tiles of at most 10 columns, a number's bits are looked up by a
+byte permutation once for each tile, and a product copies nothing but vectors of the host: it shows the method at its
+best, not their program.
 
 A sum runs over the inputs in order, in each of a number of splits that follows from the matrix's and the device's
 size, and then over the splits: results are the same at every call, and those of a column do not depend on the others.
