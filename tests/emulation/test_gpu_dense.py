@@ -105,7 +105,7 @@ def test_a_lost_gpu_is_a_sentence(gpu):
 
 def test_it_is_a_kernel_like_any_other(gpu):
     kernel = kernels.load("gpu_dense")
-    machine = replace(this_machine(), gpus=("Stand-in",))
+    machine = replace(this_machine(), gpus=("Stand-in",), gpu_memory=80 << 30)
     problem = Problem(3_100, 5_000, 10)
     assert kernel.refuses(problem, "sm_90", machine, memory=1 << 40) is None
     assert kernel.lacks("sm_90", replace(machine, gpus=())) == "needs an NVIDIA GPU, this machine has none"

@@ -194,7 +194,7 @@ def test_few_blocks_are_split_and_many_are_not():
 
 def test_it_is_a_kernel_like_any_other(gpu):
     kernel = kernels.load("gpu_fma")
-    machine = replace(this_machine(), gpus=("Stand-in",))
+    machine = replace(this_machine(), gpus=("Stand-in",), gpu_memory=80 << 30)
     problem = Problem(100, 100, 10)
     assert kernel.refuses(problem, "sm_90", machine, memory=1 << 40) is None
     assert "compute capability 8.0" in kernel.lacks("sm_80", machine)

@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(gpu):
 @pytest.fixture
 def equipped(gpu, monkeypatch):
     """A machine whose library finds the GPU."""
-    machine = replace(this_machine(), gpus=("Stand-in",))
+    machine = replace(this_machine(), gpus=("Stand-in",), gpu_memory=80 << 30)
     monkeypatch.setattr(matrix, "this_machine", lambda: machine)
     return gpu
 

@@ -70,7 +70,7 @@ class OneGpuMatrix(ABC):
 
     @abstractmethod
     def _multiply(self, X: Any, *, transposed: bool, missing: bool) -> Any:
-        """The dosages, or the indicator of missing calls, times X, which is C-contiguous and of the matrix's dtype."""
+        """The dosages, or the indicator of missing calls, times X, C-contiguous and of the matrix's dtype."""
 
     @abstractmethod
     def _release(self) -> None:
