@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from case import Case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import kernels
 from bench.errors import BenchError, DeviceLost
-from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Problem
 from bench.kernels.gpu_dense import GpuDense, device_bytes
 from bench.machine import this_machine
@@ -17,10 +17,9 @@ from bench.solvers.operator import placement
 
 
 def herd(n, m, missing=0.0, seed=0):
-    random = np.random.default_rng(seed)
-    genotypes = random.integers(0, 3, (n, m)).astype(np.int8)
-    genotypes[random.random((n, m)) < missing] = -1
-    return PackedGenotypes.from_dosages(genotypes), np.maximum(genotypes, 0).astype(float)
+    """(packed, dosages with missing calls as 0)."""
+    case = Case.of(n, m, missing=missing, seed=seed)
+    return case.packed, case.counted
 
 
 def opened(packed, dtype="f8"):

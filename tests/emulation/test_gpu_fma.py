@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from case import Case
 from compiler import compiled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import kernels
 from bench.errors import BenchError, DeviceLost
-from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Problem
 from bench.kernels._cuda import nvrtc
 from bench.kernels._cuda.architectures import ROWS
@@ -25,10 +25,8 @@ LONG = np.longdouble
 
 def herd(n, m, missing=0.0, seed=0):
     """(packed, dosages with missing calls as 0, indicator of missing calls)."""
-    random = np.random.default_rng(seed)
-    genotypes = random.integers(0, 3, (n, m)).astype(np.int8)
-    genotypes[random.random((n, m)) < missing] = -1
-    return PackedGenotypes.from_dosages(genotypes), np.maximum(genotypes, 0).astype(float), genotypes == -1
+    case = Case.of(n, m, missing=missing, seed=seed)
+    return case.packed, case.counted, case.dosages == -1
 
 
 def opened(packed, dtype="f8", **options):

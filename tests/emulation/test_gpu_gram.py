@@ -7,6 +7,7 @@ from pathlib import Path
 import cupy_stand_in
 import numpy as np
 import pytest
+from case import Case
 from compiler import compiled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,12 +25,9 @@ from bench.relationships.gram import gram as on_processor
 
 
 def herd(n, m, missing=0.0, seed=0):
-    """(packed, X X' in int64)."""
-    random = np.random.default_rng(seed)
-    genotypes = random.integers(0, 3, (n, m)).astype(np.int8)
-    genotypes[random.random((n, m)) < missing] = -1
-    dosages = np.maximum(genotypes, 0).astype(np.int64)
-    return PackedGenotypes.from_dosages(genotypes), dosages @ dosages.T
+    """(packed, X X')."""
+    case = Case.of(n, m, missing=missing, seed=seed)
+    return case.packed, case.counted @ case.counted.T
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,12 @@ def gram(
     """X X', (n, n), of the dosages 0, 1, 2 of n individuals; a missing call counts 0. Exact, symmetric.
 
     As bench.relationships.gram.gram, on the first GPU. target: as of a GPU kernel, "sm_90" for Hopper. memory: of
-    the host. tile: individuals a side of what is computed at once, a multiple of 256. BenchError: too little memory
+    the host. tile: individuals a side of what is computed at once, rounded up to 256s. BenchError: too little memory
     on the GPU, on the host, or on the disk (said before anything is computed), no GPU of this kind.
     """
     gpu = gpus(target)[0]
     n, m = packed.shape
-    tile = min(tile, -(-n // ROWS) * ROWS)
+    tile = -(-min(tile, n) // ROWS) * ROWS
     need = 2 * TURNS * 4 * tile**2 + STAGES  # of the host
     check_memory(gpu, packed, rows_bytes(n, m) + need)
     return products(packed, lambda G: _fill(G, gpu, packed, tile), need=need, dtype=dtype, out=out, memory=memory)
