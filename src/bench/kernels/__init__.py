@@ -252,12 +252,14 @@ def load(name: str) -> Kernel:
 
 def sources(name: str) -> list[str]:
     """The files a change to which must rerun this kernel (and no other)."""
-    if not (HERE / name).is_dir():
-        foreign = load(name).foreign()
-        return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else [])]
-    native = load(name).native
-    folders = [HERE / folder for folder in (name, *(native.shares if native else ()))]
-    return sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    kernel = load(name)
+    shares = kernel.native.shares if kernel.native else ("_cuda",) if kernel.gpu else ()
+    folders = [HERE / folder for folder in (name, *shares)]
+    own = sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    if (HERE / name).is_dir():
+        return own
+    foreign = kernel.foreign()
+    return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else []), *own]
 
 
 def __getattr__(name: str) -> Any:
