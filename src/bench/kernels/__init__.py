@@ -180,6 +180,10 @@ class Kernel:
                 return f"the {target} build needs the CPU features {', '.join(absent)}, which {machine.cpu} lacks"
         return self.requires(target)
 
+    def memory_needed(self, problem: Problem) -> int:
+        """Bytes: the prepared matrix and its work space, .bed pages and vectors included."""
+        return self.bytes_needed(problem) + problem.vector_bytes
+
     def refuses(self, problem: Problem, target: str, machine: Machine, *, memory: int) -> str | None:
         """Why this kernel cannot run `problem` here, in words for the results table; None if it can.
 
@@ -191,8 +195,7 @@ class Kernel:
             return f"{self.name} has no {problem.dtype} path; it has {', '.join(self.dtypes)}"
         if reason := self.declines(problem):
             return reason
-        need = self.bytes_needed(problem) + problem.vector_bytes
-        if need > memory:
+        if (need := self.memory_needed(problem)) > memory:
             return f"needs {need / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB can be used"
         return None
 
