@@ -142,7 +142,9 @@ class GenotypeMatrix(_Real):
         if threads > this_machine().cores:
             raise BenchError(f"asked for {threads} threads, this machine has {this_machine().cores} cores")
         given = memory_available() if memory is None else min(memory_available(), bytes_of(memory))
-        self.streamed = memory is not None and streamable(declared, packed) and declared.memory_needed(problem) > given
+        self.streamed = (
+            memory is not None and streamable(declared, packed) and declared.memory_needed(problem) > given
+        )
         if reason := declared.refuses(
             problem, target, this_machine(), memory=declared.memory_needed(problem) if self.streamed else given
         ):
