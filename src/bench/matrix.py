@@ -248,8 +248,8 @@ class CentredMatrix(_Real):
 
         if not isinstance(self._centred, Centred):
             raise BenchError(
-                "jax: a streamed matrix has its raw products in JAX, not its centred ones; centre them there, or open "
-                "the matrix without memory="
+                "jax: a streamed matrix has its raw products in JAX, not its centred ones; centre them there, or "
+                "open the matrix without memory="
             )
         return centred(self._centred, installed("jax").library)
 

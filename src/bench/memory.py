@@ -48,7 +48,7 @@ def memory_available() -> int:
 
 
 def bytes_of(size: int | str, *, of: str = "memory") -> int:
-    """Bytes, from a number of them or a text such as "800MB", "1.5 GB" or "2GiB". BenchError: neither; less than 1."""
+    """Bytes, from their number or a text such as "800MB", "1.5 GB" or "2GiB". BenchError: neither, or less than 1."""
     text = str(size).strip()
     found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([A-Za-z]*)", text)
     units = {name.lower(): value for name, value in UNITS.items()}

@@ -112,8 +112,8 @@ def read_genotyped(
     matrix = GenotypeMatrix.from_bed(prefix, threads=threads, memory=memory)
     if matrix.streamed:
         say(
-            f"{prefix}.bed is larger than the memory given ({matrix.bytes_held / 1e6:.4g} MB of it are held at a time): "
-            "it is read anew at each product"
+            f"{prefix}.bed does not fit the memory given: it is read anew at each product, with buffers of "
+            f"{matrix.bytes_held / 1e6:.4g} MB"
         )
     ids = matrix.individuals
     assert ids is not None

@@ -38,7 +38,7 @@ class BedStream:
         self._offset = packed.file
         self._packed, self._size = packed, size
         self._stride = packed.codes.strides[0]
-        self._opened_with = _state(os.stat(self.path))
+        self._opened_with = _state(self.path.stat())
         self._passing = Lock()
         self._buffers = [_buffer(buffer_bytes(size, self._stride)) for _ in range(BUFFERS)]
 
@@ -98,8 +98,8 @@ class BedStream:
                 raise BenchError(f"{self.path}: cannot be read at byte {first + done} ({error.strerror})") from None
             if not got:
                 raise BenchError(
-                    f"{self.path}: it ends at byte {first + done}, and had {self._opened_with[0]} when it was opened: "
-                    "somebody shortened it while it was being read"
+                    f"{self.path}: it ends at byte {first + done}, and had {self._opened_with[0]} when it was opened; "
+                    "somebody shortened it meanwhile"
                 )
             done += got
         codes = np.frombuffer(buffer, np.uint8, size, begin - first).reshape(-1, self._stride)
