@@ -157,7 +157,7 @@ class GenotypeMatrix(_Real):
             if self.streamed
             else source.prepare(packed)
         )
-        self.products: GenotypeOperator = self._held
+        self.products = self._held
 
     @property
     def bytes_held(self) -> int:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,10 +54,14 @@ def small_chunks(monkeypatch) -> None:
     monkeypatch.setattr("bench.matrix.chunk_snps", lambda *_, **__: CHUNK)
 
 
-def opened(herd: Path, kernel: str = "auto", **options) -> GenotypeMatrix:
+def opened(herd: Path, kernel: str = "auto", **options) -> Any:  # scipy's types know neither Z @ V nor products
     Z = GenotypeMatrix.from_bed(herd, kernel=kernel, memory=1, threads=1, **options)
     assert Z.streamed
     return Z
+
+
+def in_memory(herd: Path, **options) -> Any:
+    return GenotypeMatrix.from_bed(herd, threads=1, **options)
 
 
 @pytest.mark.parametrize("kernel", ["auto", "decompress", "numba_unpack"])
@@ -73,7 +78,7 @@ def test_products_of_integers_are_those_in_memory_bit_for_bit(herd, dosages, sma
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_other_products_are_those_in_memory_but_for_rounding(herd, small_chunks, dtype):
-    Z, whole = opened(herd, dtype=dtype), GenotypeMatrix.from_bed(herd, threads=1, dtype=dtype)
+    Z, whole = opened(herd, dtype=dtype), in_memory(herd, dtype=dtype)
     assert not whole.streamed
     rng, allowed = np.random.default_rng(2), {"f4": 1e-5, "f8": 1e-13}[dtype]
     for k in (1, 3):
@@ -112,7 +117,7 @@ def test_a_product_with_the_relationship_matrix_reads_the_file_once(herd, small_
     U = np.random.default_rng(4).standard_normal((N, 2))
     found = Gram(W.products, W.divisor).matmul(U)
     assert len(passes) == 1
-    whole = GenotypeMatrix.from_bed(herd, threads=1).centred()
+    whole = in_memory(herd).centred()
     np.testing.assert_allclose(found, whole @ (whole.T @ U) / W.divisor, atol=1e-10)
     raw = Z.products.through(U, lambda snps, T: 2 * T)
     np.testing.assert_allclose(raw, 2 * (Z @ (Z.T @ U)), atol=1e-9)

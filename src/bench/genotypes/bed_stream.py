@@ -98,8 +98,8 @@ class BedStream:
                 raise BenchError(f"{self.path}: cannot be read at byte {first + done} ({error.strerror})") from None
             if not got:
                 raise BenchError(
-                    f"{self.path}: it ends at byte {first + done}, and had {self._opened_with[0]} when it was opened; "
-                    "somebody shortened it meanwhile"
+                    f"{self.path}: it ends at byte {first + done}, and had {self._opened_with[0]} when it was "
+                    "opened: somebody shortened it"
                 )
             done += got
         codes = np.frombuffer(buffer, np.uint8, size, begin - first).reshape(-1, self._stride)

@@ -79,10 +79,10 @@ class PackedGenotypes:
     @property
     def file(self) -> int | None:
         """Where the codes begin in the mapped file `path`; None for codes that are no whole rows of one."""
-        codes = self.codes
-        if not isinstance(codes, np.memmap) or not codes.flags.c_contiguous:
+        codes, pages = self.codes, getattr(self.codes, "_mmap", None)
+        if not isinstance(codes, np.memmap) or pages is None or not codes.flags.c_contiguous:
             return None
-        mapped = np.frombuffer(codes._mmap, np.uint8)  # from a whole page on; `offset` of a view is that of the whole
+        mapped = np.frombuffer(pages, np.uint8)  # from a whole page on; `offset` of a view is that of the whole
         page = codes.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         return page + codes.ctypes.data - mapped.ctypes.data
 
