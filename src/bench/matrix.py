@@ -21,7 +21,7 @@ from bench.machine import memory_available, this_machine
 from bench.memory import bytes_of
 from bench.relationships.genomic import RELATIONSHIPS, Centred, Coding, dense_grm, dense_grm_bytes
 from bench.relationships.gram import Dtype, gram
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.relationships.streamed import StreamedCentred
 from bench.shared_library import INT, SIZE, load
 from bench.solvers.operator import Operator, Swapped
@@ -202,7 +202,8 @@ class GenotypeMatrix(_Real):
         library = installed("missing").library
         if isinstance(self.products, StreamedMatrix):
             return StreamedCentred(self.products, coding, self.packed, library=library, threads=self.threads)
-        return Centred(self.products, coding, missing_calls(self.packed, threads=self.threads, library=library))
+        missing = missing_of(self.products, self.packed, threads=self.threads, library=library)
+        return Centred(self.products, coding, missing)
 
     def gram(self, *, dtype: Dtype = "i4", out: Path | None = None) -> np.ndarray:
         """X X', (n, n), of the dosages, exact in integers; a missing call counts 0.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +16,7 @@ from scipy import sparse
 from bench.genotypes.packed import MISSING, PackedGenotypes
 from bench.memory import memory_available
 from bench.shared_library import INT, POINTER, SIZE, address, load
+from bench.solvers.operator import Operator
 
 MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
 BLOCK_BYTES = 32 << 20  # of decoded genotypes at a time
@@ -27,6 +29,9 @@ SIGNATURES = {
     "missing_rmatmul": PRODUCT,
     "missing_scan": (INT, [POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT, INT]),
 }
+
+
+NOT_ITSELF: Any = object()
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,12 @@ class MissingInRows:
         self.shape = packed.shape
         self._codes, self._lib, self._threads = packed.contiguous_rows(), _library(library), threads
 
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        """Miss V, (m, k) → (n, k) float64."""
+        out = np.zeros((self.shape[0], V.shape[1]))
+        self._scan(V, out, transposed=False)
+        return out
+
     def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
         """out (n, k) += Miss X, X (m, k). ValueError: out is not float64 and C-contiguous."""
         check_sums(out)
@@ -174,6 +185,22 @@ class MissingInRows:
         rows = (self._codes.ctypes.data, self._codes.strides[0], *self.shape)
         if self._lib.missing_scan(*rows, X.ctypes.data, X.shape[1], out.ctypes.data, transposed, self._threads):
             raise MemoryError("no memory for the sums at missing calls")
+
+
+class MissingProducts(Operator, Protocol):
+    """The (n, m) indicator of missing calls, as lists or as a kernel multiplies it."""
+
+    def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
+        """out (n, k) += Miss X, X (m, k)."""
+        ...
+
+
+def missing_of(
+    operator: object, packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None
+) -> MissingProducts | None:
+    """The missing calls of `packed`, as its kernel's `operator` multiplies them itself, or else as lists."""
+    own = getattr(operator, "missing", NOT_ITSELF)
+    return own if own is not NOT_ITSELF else missing_calls(packed, threads=threads, library=library)
 
 
 def missing_calls(packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None) -> MissingCalls | None:

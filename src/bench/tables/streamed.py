@@ -36,7 +36,9 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     _cells.spread(drawn, "share", [_share(found) for _, found in groups])
     for name, metric in (("given", "memory_given"), ("taken", "streamed_rss"), ("process", "peak_rss")):
         drawn[f"{name}_mb"] = drawn["case"].map(_cells.session_median(rows, metric)) / 1e6
-    notes = timed[timed["method"] == "streamed"].groupby("case")["note"].agg(lambda of: ", ".join(sorted(of.unique())))
+    notes = (
+        timed[timed["method"] == "streamed"].groupby("case")["note"].agg(lambda of: ", ".join(sorted(of.unique())))
+    )
     drawn["cache"] = drawn["case"].map(notes)
     drawn["contaminated"] = drawn["case"].map(_cells.reasons(timed))
     return drawn.sort_values([*ORDER, "case"], ignore_index=True).drop(columns="case")
