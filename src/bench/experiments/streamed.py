@@ -95,14 +95,10 @@ def run(case: Case, files: Files) -> Document:
                 _in_turn(doc, case, matrix, oracle, files.process)
         except MemoryError as error:
             return doc.end("oom", f"out of memory: {error}")
-    numbers = {
-        "memory_given": case["streamed"]["memory"],
-        "bytes_held": matrix.bytes_held,
-        "streamed_rss": max(0, measure.peak_rss() - before),
-        "peak_rss": measure.peak_rss(),
-    }
-    for name, value in numbers.items():
-        doc.add(name, value, "B", phase="memory")
+    doc.add("memory_given", case["streamed"]["memory"], "B", phase="memory")
+    doc.add("bytes_held", matrix.bytes_held, "B", phase="memory")
+    doc.add("streamed_rss", max(0, measure.peak_rss() - before), "B", phase="memory")
+    doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
     matrix.close()
     return doc
 
