@@ -31,9 +31,7 @@ class BedStream:
     def __init__(self, packed: PackedGenotypes, size: int):
         """BenchError: genotypes that are no mapped file."""
         if packed.file is None or packed.path is None:
-            raise BenchError(
-                f"{packed.path or 'genotypes'}: to read genotypes in chunks, they have to be a .bed file"
-            )
+            raise BenchError(f"{packed.path or 'genotypes'}: only genotypes of a .bed file can be read in chunks")
         self.path: Path = packed.path
         self._offset = packed.file
         self._packed, self._size = packed, size
