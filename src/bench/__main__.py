@@ -405,14 +405,10 @@ def solve(options: argparse.Namespace) -> int:
         start=options.start,
         resume=options.resume,
         max_steps=options.max_steps,
-        memory=_memory(options),
+        memory=options.memory and bytes_of(options.memory, of="--memory"),
         blupf90=options.blupf90,
     )
     return 0 if evaluate(options.model, options.out, settings) else 1
-
-
-def _memory(options: argparse.Namespace) -> int | None:
-    return None if options.memory is None else bytes_of(options.memory, of="--memory")
 
 
 def variances(options: argparse.Namespace) -> int:
@@ -422,7 +418,10 @@ def variances(options: argparse.Namespace) -> int:
     from bench.evaluation.variances import Settings, estimate_variances
 
     names = ("method", "simulations", "seed", "max_steps", "threads")
-    settings = Settings(**{name: getattr(options, name) for name in names}, memory=_memory(options))
+    settings = Settings(
+        **{name: getattr(options, name) for name in names},
+        memory=options.memory and bytes_of(options.memory, of="--memory"),
+    )
     return 0 if estimate_variances(options.model, options.out, settings) else 1
 
 
