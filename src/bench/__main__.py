@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -57,6 +58,18 @@ def machine(options: argparse.Namespace) -> None:
     if options.out:
         write_json(options.out, facts)
     print(json.dumps(facts, indent=1) if options.json else to_text(facts))
+
+
+def allocate(options: argparse.Namespace) -> int:
+    """Run a command on a node of its own and wait: sbatch --wait --exclusive, with the partition and account of the
+    profile. Its output goes to the log, whose end is printed; the exit code is the command's."""
+    from bench.cluster import allocate, end_of
+
+    how = {"log": options.log, "profile": options.profile, "options": shlex.split(options.sbatch)}
+    status = allocate(options.command, **how)
+    print(end_of(options.log))
+    print(f"log: {options.log}\nexit code: {status}")
+    return status
 
 
 def kernels_(options: argparse.Namespace) -> None:
@@ -470,6 +483,7 @@ def agreement(options: argparse.Namespace) -> None:
 VERBS = {
     "machine": machine,
     "genedrop": genedrop,
+    "allocate": allocate,
     "kernels": kernels_,
     "config": config,
     "plan": plan,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,13 +143,10 @@ class GenotypeMatrix(_Real):
         if threads > this_machine().cores:
             raise BenchError(f"asked for {threads} threads, this machine has {this_machine().cores} cores")
         given = memory_available() if memory is None else min(memory_available(), bytes_of(memory))
-        self.streamed = (
-            memory is not None and streamable(declared, packed) and declared.memory_needed(problem) > given
-        )
-        if reason := declared.refuses(
-            problem, target, this_machine(), memory=declared.memory_needed(problem) if self.streamed else given
-        ):
-            more = "; give memory=… to read it in chunks" if memory is None and streamable(declared, packed) else ""
+        whole, can = declared.memory_needed(problem), streamable(declared, packed)
+        self.streamed = memory is not None and can and whole > given
+        if reason := declared.refuses(problem, target, this_machine(), memory=whole if self.streamed else given):
+            more = "; give memory=… to read it in chunks" if memory is None and can and whole > given else ""
             raise BenchError(f"{packed.path or 'genotypes'} in kernel {name}: {reason}{more}")
         self.kernel, self.target = name, target
         source = Source(declared, target, problem.dtype, library, threads)
@@ -158,6 +156,7 @@ class GenotypeMatrix(_Real):
             else source.prepare(packed)
         )
         self.products = self._held
+        self._gpu_gram = partial(_gram_on_gpu(), target=target) if declared.gpu else None
 
     @property
     def bytes_held(self) -> int:
@@ -208,9 +207,12 @@ class GenotypeMatrix(_Real):
     def gram(self, *, dtype: Dtype = "i4", out: Path | None = None) -> np.ndarray:
         """X X', (n, n), of the dosages, exact in integers; a missing call counts 0.
 
-        out: .npy file for a matrix that is larger than the memory; the result is then a read-only map of it.
+        out: .npy file for a matrix that is larger than the memory; the result is then a read-only map of it. A
+        kernel for GPUs has it computed on the GPU.
         BenchError: too little memory (said before it is taken) or disk, no C++ compiler.
         """
+        if self._gpu_gram is not None:
+            return self._gpu_gram(self.packed, dtype=dtype, out=out)
         made = installed("gram")
         if made.library is None:
             raise BenchError(f"gram: {made.reason}")
@@ -242,6 +244,7 @@ class CentredMatrix(_Real):
         except MemoryError as error:
             raise BenchError(str(error)) from None
         self._packed, self._coding, self._threads = Z.packed, coding, Z.threads
+        self._gpu_gram = Z._gpu_gram
 
     def jax(self) -> bridge.Centred:
         """These products in JAX, with derivatives in centre and scale as well."""
@@ -262,7 +265,15 @@ class CentredMatrix(_Real):
                 f"gram: the relationships of {self.shape[0]} individuals need {need / 1e9:.3g} GB of memory, "
                 f"{free / 1e9:.3g} GB can be used"
             )
+        if self._gpu_gram is not None:
+            return dense_grm(self._packed, self._coding, products=partial(self._gpu_gram, dtype="f8"))
         return dense_grm(self._packed, self._coding, library=installed("gram").library, threads=self._threads)
+
+
+def _gram_on_gpu() -> Callable[..., np.ndarray]:
+    from bench.kernels._cuda.gram import gram  # a machine without a GPU has no use for it
+
+    return gram
 
 
 def _executable(kernel: str) -> tuple[str, str, Path | None]:
