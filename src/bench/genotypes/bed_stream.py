@@ -96,8 +96,8 @@ class BedStream:
                 raise BenchError(f"{self.path}: cannot be read at byte {first + done} ({error.strerror})") from None
             if not got:
                 raise BenchError(
-                    f"{self.path}: it ends at byte {os.fstat(file).st_size}, and had {self._opened_with[0]} when it was "
-                    "opened: somebody shortened it"
+                    f"{self.path}: it ends at byte {os.fstat(file).st_size}, and had {self._opened_with[0]} when it "
+                    "was opened: somebody shortened it"
                 )
             done += got
         codes = np.frombuffer(buffer, np.uint8, size, begin - first).reshape(-1, self._stride)
