@@ -68,6 +68,7 @@ STANZAS = [
     ("### scaling", "", experiments.load("scaling").Stanza),
     ("### paired", "", experiments.load("paired").Stanza),
     ("### centred", "", experiments.load("centred").Stanza),
+    ("### streamed", "", experiments.load("streamed").Stanza),
     ("### gram", "", experiments.load("gram").Stanza),
     ("### lanczos_reml", "", experiments.load("lanczos_reml").Stanza),
     ("### gblup", "", experiments.load("gblup").Stanza),

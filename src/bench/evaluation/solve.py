@@ -30,7 +30,8 @@ from bench.solvers.pcg import Solution
 @dataclass(frozen=True)
 class Settings:
     """threads: None for all cores. start: folder of an earlier evaluation. resume: go on from the checkpoint of an
-    interrupted one. max_steps: of PCG. memory: bytes, None for what is free. blupf90: write its `solutions` too."""
+    interrupted one. max_steps: of PCG. memory: bytes, None for what is free;
+    genotypes that it does not hold are read anew at each product. blupf90: write its `solutions` too."""
 
     threads: int | None = None
     start: Path | None = None
@@ -52,7 +53,7 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
     if settings.resume and settings.start is not None:
         raise BenchError("--resume goes on from the checkpoint in --out, --start from another evaluation: give one")
     with Journal(out / "log.txt", append=settings.resume, clock=clock) as journal:
-        inputs = read_inputs(path, threads, journal)
+        inputs = read_inputs(path, threads, journal, memory=settings.memory)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
         return _single_step(inputs, inputs.genotyped, out, settings, journal)
