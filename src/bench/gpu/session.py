@@ -1,0 +1,129 @@
+"""One run on a GPU: what is asked of it, its time, and the document that grows with every step."""
+
+from __future__ import annotations
+
+import math
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.kernels._cuda.gpu import GpuLost, told
+from bench.measure import CLOCK, Clock
+from bench.record import Document
+
+DOCUMENT = "gpu.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for; of each list the most important first.
+
+    sizes: individuals that are timed, at `snps` SNPs. columns: k. slices: digits of gpu_2bit. checked: (n, m) of the
+    products that are compared with exact ones. checked_columns, checked_slices: of these. missing: share of missing
+    calls, where there are any. repeats: of a time. seconds: of the run. buffer: bytes that are copied and read for the
+    bandwidth. rounds: of a micro-benchmark. gram: individuals of the timed X X'. steps: of PCG.
+    """
+
+    sizes: tuple[int, ...] = (751_000, 102_000, 3_100_000)
+    snps: int = 50_241
+    columns: tuple[int, ...] = (10, 1, 32)
+    slices: tuple[int, ...] = (7, 4, 6)
+    checked: tuple[int, int] = (5_003, 3_001)
+    checked_columns: tuple[int, ...] = (10, 1, 32)
+    checked_slices: tuple[int, ...] = (7, 4, 6, 8, 3, 5)
+    missing: float = 0.01
+    repeats: int = 10
+    seconds: float = 520.0
+    buffer: int = 2 << 30
+    rounds: int = 1 << 14
+    gram: int = 20_000
+    steps: int = 20
+    seed: int = 1
+
+
+@dataclass
+class Session:
+    """The document, what of the time is left, and what must not be asked for any more.
+
+    wrong: targets that gave a wrong product, which are not timed. lost: why the GPU cannot be used any longer.
+    """
+
+    folder: Path
+    settings: Settings
+    document: Document
+    clock: Clock = CLOCK
+    say: Callable[[str], object] = lambda line: print(line, flush=True)
+    wrong: set[str] = field(default_factory=set)
+    lost: str = ""
+    faults: int = 0
+    _begun: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._begun = self.clock.wall()
+
+    def left(self) -> float:
+        """Seconds until the run must have ended."""
+        return self.settings.seconds - (self.clock.wall() - self._begun)
+
+    def add(self, metric: str, value: float, unit: str, **place: Any) -> None:
+        self.document.add(metric, value, unit, **place)
+
+    def refuse(self, reason: str, metric: str, unit: str, *, status: str = "refused", **place: Any) -> None:
+        """A row without a value that says why."""
+        self.document.add(metric, math.nan, unit, status=status, reason=reason, **place)
+        self.say(f"  {status}: {reason}")
+
+    def step(
+        self, case: str, call: Callable[[], object], *, needs: float, metric: str, unit: str, **place: Any
+    ) -> bool:
+        """Do one part of the run, and write what there is; whether it was done.
+
+        case: its name, unique in the run. needs: seconds, estimated. metric, unit, place: of the row that says why it
+        was not done. What ends it ends nothing else, unless the GPU is lost.
+        """
+        place = {"case": case} | place
+        self.say(f"[{self.left():4.0f} s left] {case}")
+        before = len(self.document.rows)
+        try:
+            if self.lost:
+                raise BenchError(f"the GPU was lost before: {self.lost}")
+            if needs > self.left():
+                raise BenchError(f"takes about {needs:.0f} s, {max(0, self.left()):.0f} s of the run were left")
+            with told(case):
+                call()
+        except MemoryError as error:
+            self.refuse(f"out of memory: {error}", metric, unit, status="oom", **place)
+        except GpuLost as error:
+            self.refuse(str(error), metric, unit, **place)
+            self.lost = self._gone(str(error))
+        except BenchError as error:
+            self.refuse(str(error), metric, unit, **place)
+        except Exception as error:  # a fault of one part; the GPU's time is for the others
+            traceback.print_exc(file=sys.stderr)
+            self.faults += 1
+            self.refuse(f"fault of the program: {type(error).__name__}: {error}", metric, unit, **place)
+        else:
+            return True
+        finally:
+            for row in self.document.rows[before:]:
+                row.setdefault("case", case)
+            self.write()
+        return False
+
+    def _gone(self, said: str) -> str:
+        """`said` if the GPU does not answer any more; "" if it does."""
+        from bench.kernels._cuda.gpu import cupy
+
+        try:
+            with told("GPU"):
+                cupy().cuda.runtime.memGetInfo()
+        except BenchError:
+            return said
+        return ""
+
+    def write(self) -> None:
+        self.document.write(self.folder / DOCUMENT)
