@@ -15,7 +15,7 @@ from bench.genotypes.packed import PackedGenotypes
 from bench.matrix import GenotypeMatrix
 from bench.models.prediction import predict, read_effects
 from bench.record import atomic_path
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.relationships.pedigree import read_pedigree
 
 
@@ -43,7 +43,7 @@ def predict_candidates(
     known = read_effects(effects)
     Z = GenotypeMatrix.from_bed(genotypes, kernel=kernel)
     try:
-        missing = missing_calls(Z.packed, threads=Z.threads, library=installed("missing").library)
+        missing = missing_of(Z.products, Z.packed, threads=Z.threads, library=installed("missing").library)
     except MemoryError as error:
         raise BenchError(str(error)) from None
     bim = read_bim(Path(f"{str(genotypes).removesuffix('.bed')}.bim"))

@@ -15,6 +15,16 @@ class BenchError(Exception):
     """
 
 
+class DeviceLost(BenchError):
+    """A GPU or its driver failed while it was used: the same may succeed another time."""
+
+    def __init__(self, what: str):
+        super().__init__(f"{LOST}: {what}; run again")
+
+
+LOST = "the GPU failed or was lost"  # how such a sentence begins
+
+
 # Of pydantic's types of error, those whose own message speaks of Python.
 WORDS = {
     "model_type": "a map of keys was needed",

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import LOST, BenchError
 from bench.record import read_json, write_text
 
 LOCK = ".run-lock"
@@ -72,8 +72,8 @@ def forget_refusals(results: str | Path, *, flags: Sequence[str] = ()) -> list[P
 
     That is the manifest of a data set that could not be had, the description of a build that failed and
     succeeds now (compiled to see; flags: those of the configuration), and the result documents that were
-    refused for one of these. What can never run here keeps its row, and nothing is deleted under a run that
-    may be reading it.
+    refused for one of these, or because a GPU failed. What can never run here keeps its row, and nothing is
+    deleted under a run that may be reading it.
     """
     folder = Path(results)
     if _in_use(folder):
@@ -82,8 +82,8 @@ def forget_refusals(results: str | Path, *, flags: Sequence[str] = ()) -> list[P
     builds = [path for path in folder.glob("build/*/*/build.json") if _refused(path) and _compiles(path, flags)]
     datasets = {path.parent.name for path in manifests}
     libraries = {f"{path.parent.parent.name}/{path.parent.name}" for path in builds}
-    documents = folder.glob("raw/*/*.json") if datasets or libraries else ()
-    forgotten = [*manifests, *builds, *(path for path in documents if _hangs_on(path, datasets, libraries))]
+    documents = [path for path in folder.glob("raw/*/*.json") if _lost(path) or _hangs_on(path, datasets, libraries)]
+    forgotten = [*manifests, *builds, *documents]
     for path in forgotten:
         path.unlink(missing_ok=True)
     return forgotten
@@ -110,8 +110,15 @@ def _compiles(description: Path, flags: Sequence[str]) -> bool:
         return True  # damaged, or of another version: its rule makes it anew
 
 
+def _lost(document: Path) -> bool:
+    """Whether a result document says that its device failed. Its text is searched: there may be thousands."""
+    return f'"{LOST}' in document.read_text(errors="replace")
+
+
 def _hangs_on(document: Path, datasets: set[str], libraries: set[str]) -> bool:
     """Whether a result document was refused and is of one of these data sets, or "kernel/target" libraries."""
+    if not (datasets or libraries):
+        return False
     try:
         found = read_json(document)
     except BenchError:

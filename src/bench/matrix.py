@@ -20,7 +20,7 @@ from bench.kernels import GenotypeOperator, Problem
 from bench.machine import memory_available, this_machine
 from bench.relationships.genomic import RELATIONSHIPS, Centred, dense_grm, dense_grm_bytes
 from bench.relationships.gram import Dtype, gram
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.shared_library import INT, SIZE, load
 from bench.solvers.operator import Operator, Swapped
 
@@ -204,7 +204,7 @@ class CentredMatrix(_Real):
         super().__init__(np.dtype("f8"), Z.shape)
         coding = RELATIONSHIPS[relationship](Z.packed)
         try:
-            missing = missing_calls(Z.packed, threads=Z.threads, library=installed("missing").library)
+            missing = missing_of(Z.products, Z.packed, threads=Z.threads, library=installed("missing").library)
         except MemoryError as error:
             raise BenchError(str(error)) from None
         self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor

@@ -57,7 +57,7 @@ def expand(experiment: str, axes: dict[str, Iterable[Any]], **common: Any) -> di
 
 
 def variants(names: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str]]:
-    """(kernel, target) for every kernel; native kernels only in the builds that `targets` names.
+    """(kernel, target) for every kernel; native kernels and those for GPUs only in the builds that `targets` names.
 
     "best" stands for the last of a kernel's declared targets, the widest, that this machine runs.
     """
@@ -65,16 +65,16 @@ def variants(names: Sequence[str], targets: Sequence[str]) -> list[tuple[str, st
     for name in names:
         kernel = kernels.load(name)
         wanted = kernel.all_targets
-        if kernel.native:
+        if kernel.native or kernel.gpu:
             wanted = [t for t in kernel.all_targets if t in targets or ("best" in targets and t == best(kernel))]
         pairs += [(name, target) for target in wanted]
     return pairs
 
 
 def best(kernel: Kernel) -> str:
-    """The widest target of a kernel that this machine runs; its first one where it runs none."""
+    """The widest target of a kernel that this machine runs; where it runs none, one to be refused."""
     runs = [t for t in kernel.all_targets if kernel.lacks(t, this_machine()) is None]
-    return runs[-1] if runs else kernel.all_targets[0]
+    return (runs or kernel.all_targets)[-1] if kernel.gpu else (runs or kernel.all_targets[:1])[-1]
 
 
 def kernels_of(case: Case) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 
 UNITS = ("s", "B", "1", "1/s", "B/s", "J")
 STATUSES = ("ok", "refused", "wrong", "oom", "timeout")
@@ -128,6 +128,12 @@ class Document:
 
     def wrong(self, reason: str) -> Document:
         return self.end("wrong", reason)
+
+    def broken(self, error: MemoryError | DeviceLost) -> Document:
+        """End a job that ran out of memory, or whose device failed: the next run tries the latter again."""
+        if isinstance(error, DeviceLost):
+            return self.refuse(str(error))
+        return self.end("oom", f"out of memory: {error}")
 
     def end(self, status: str, reason: str) -> Document:
         """End the job with something else than "ok"; `reason` is a sentence for the report."""

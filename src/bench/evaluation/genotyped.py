@@ -23,7 +23,7 @@ from bench.models.variances import Variances
 from bench.relationships.codings import snp_coding
 from bench.relationships.gaussian import gaussian_bytes, kernel, median_distance, squared_distances
 from bench.relationships.genomic import Centred, Coding, dense_grm, grm_diagonal
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.build import genomic_problem
 from bench.single_step.problem import Problem
@@ -65,7 +65,9 @@ class Genotyped:
             D2 = _distances(matrix, coding)
             width = width or model.relationship.theta * median_distance(D2)
             return cls(*named, Dense(semidefinite_root(kernel(D2, width))), width)
-        missing = missing_calls(matrix.packed, threads=matrix.threads, library=installed("missing").library)
+        missing = missing_of(
+            matrix.products, matrix.packed, threads=matrix.threads, library=installed("missing").library
+        )
         return cls(*named, Centred(matrix.products, coding, missing))
 
     def problem(self, design: Design, variances: Variances, library: Path) -> Problem:

@@ -29,7 +29,7 @@ from bench.models.variances import Variances
 from bench.models.variation import check_variation
 from bench.relationships.gaussian import distances_between, kernel
 from bench.relationships.genomic import Centred, Coding
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.relationships.pedigree import Pedigree, founders
 from bench.single_step.solve import prepare, solve
 
@@ -72,7 +72,7 @@ class Fitted:
             return kernel(D2, self.width) @ self.learned
         packed = whole.packed.take(animals)
         matrix = GenotypeMatrix(packed, threads=whole.threads)
-        missing = missing_calls(packed, threads=whole.threads, library=installed("missing").library)
+        missing = missing_of(matrix.products, packed, threads=whole.threads, library=installed("missing").library)
         return Centred(matrix.products, self.coding, missing).matmul(self.learned)
 
     def fixed_part(self, whole: Whole, rows: np.ndarray) -> np.ndarray:

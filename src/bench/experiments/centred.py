@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from bench import config, kernels, measure, surroundings
 from bench.build import installed
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 from bench.experiments import Files, products
 from bench.experiments.paired import in_turn
 from bench.experiments.products import DIRECTIONS, order_of, shuffled
@@ -20,7 +20,7 @@ from bench.oracle import Oracle
 from bench.plan import Case, expand, thread_counts, variants
 from bench.record import Document
 from bench.relationships.genomic import BlockCentred, Centred, vanraden1
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.solvers.operator import Operator
 
 VERSION = 1
@@ -77,15 +77,15 @@ def run(case: Case, files: Files) -> Document:
             if wrong := products.verify(doc, operator, oracle, case):
                 return doc.wrong(wrong)
             operators: dict[str, Operator] = {"raw": operator, "centred": Centred(operator, coding)}
-            missing = missing_calls(packed, threads=case["threads"], library=library.library)
+            missing = missing_of(operator, packed, threads=case["threads"], library=library.library)
             if missing is not None:
                 operators["imputed"] = Centred(operator, coding, missing)
             if wrong := _verify(doc, case, operators, BlockCentred(packed, coding), oracle):
                 return doc.wrong(wrong)
             with surroundings.watched(doc, case["threads"]):
                 _in_turn(doc, case, operators, oracle, files.process)
-        except MemoryError as error:
-            return doc.end("oom", f"out of memory: {error}")
+        except (MemoryError, DeviceLost) as error:
+            return doc.broken(error)
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
     operator.close()
     return doc

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from bench import config, experiments, kernels, measure, surroundings
 from bench.build import Build, installed
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 from bench.experiments import Files, products
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
@@ -37,7 +37,7 @@ from bench.relationships.genomic import (
     dense_grm_bytes,
     grm_diagonal,
 )
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.solvers.operator import Dense
 from bench.solvers.pcg import Solution
 
@@ -411,22 +411,20 @@ def run_solve(case: Case, files: Files, reference: Path) -> Document:
         return doc.refuse(f"{case['dtype']} products cannot give EBVs to {EBV_TOLERANCE:.0e}")
     packed, records = data.packed(), _records(data, case["trait"])
     session, options = Session(doc, case, data, packed, records, CLOCK), SolveOptions(**case["options"])
-    library = installed("missing").library
     with measure.exclusive():
         try:
             operator = products.prepare(doc, case, packed, build)
             coding = session.timed("coding_time", "prepare", lambda: RELATIONSHIPS[case["relationship"]](packed))
-            missing = session.timed(
-                "missing_time", "prepare", lambda: missing_calls(packed, threads=case["threads"], library=library)
-            )
+            how = {"threads": case["threads"], "library": installed("missing").library}
+            missing = session.timed("missing_time", "prepare", lambda: missing_of(operator, packed, **how))
             diagonal = session.timed("diagonal_time", "prepare", lambda: grm_diagonal(packed, coding))
             centred = Centred(operator, coding, missing)
             with surroundings.watched(doc, case["threads"]):
                 wrong = _solve_gblup(session, centred, diagonal, exact, options)
                 if options.snp_blup:
                     wrong = wrong or _solve_snp_blup(session, centred, exact, options)
-        except MemoryError as error:
-            return doc.end("oom", f"out of memory: {error}")
+        except (MemoryError, DeviceLost) as error:
+            return doc.broken(error)
         except BenchError as error:  # PCG broke down: the kernel's products are not those of a G
             return doc.wrong(str(error))
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")

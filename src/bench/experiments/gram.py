@@ -19,7 +19,7 @@ from scipy.linalg import get_blas_funcs
 
 from bench import config, experiments, measure, surroundings
 from bench.build import GRAM, Build, sources
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 from bench.experiments import Files
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
@@ -76,8 +76,8 @@ def run(case: Case, files: Files) -> Document:
                 place = {"phase": "gram", "repeat": repeat, "calls": sample.calls}
                 doc.add("gram_time", sample.wall, "s", **place)
                 doc.add("gram_cpu", sample.cpu, "s", **place)
-        except MemoryError as error:
-            return doc.end("oom", f"out of memory: {error}")
+        except (MemoryError, DeviceLost) as error:
+            return doc.broken(error)
         peak = measure.peak_rss_of_children() if case["method"] == "plink2" else measure.peak_rss()
         doc.add("peak_rss", peak, "B", phase="memory")
         doc.provenance["blas"] = blas_in_use()

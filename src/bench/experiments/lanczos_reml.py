@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bench import config, measure, surroundings
 from bench.build import installed
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 from bench.experiments import Files, products
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
@@ -27,7 +27,7 @@ from bench.models.whitened import WhitenedRecords
 from bench.plan import Case, expand, thread_counts, variants
 from bench.record import Document
 from bench.relationships.genomic import Centred, Coding, Gram, dense_grm, dense_grm_bytes, grm_trace, vanraden1
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 
 VERSION = 1
 REPEATS = 3  # of the kernel's own products, before the run and after it
@@ -86,8 +86,8 @@ def run(case: Case, files: Files) -> Document:
                 _time_products(doc, case, operator, 0)
                 found, run = _timed_run(doc, case, packed, operator, y)
                 _time_products(doc, case, operator, REPEATS)
-        except MemoryError as error:
-            return doc.end("oom", f"out of memory: {error}")
+        except (MemoryError, DeviceLost) as error:
+            return doc.broken(error)
         doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
         if wrong := _verify(doc, packed, operator):
             return doc.wrong(wrong)
@@ -125,7 +125,8 @@ def _timed_run(
     (k,), phase = case["k"], "reml"
     took = measure.once(lambda: codings.append(vanraden1(packed)))
     doc.add("coding_time", took.wall, "s", phase="prepare")
-    coding, missing = codings[0], missing_calls(packed, threads=case["threads"], library=installed("missing").library)
+    coding = codings[0]
+    missing = missing_of(operator, packed, threads=case["threads"], library=installed("missing").library)
     gram = Gram(Centred(operator, coding, missing), coding.divisor)
 
     def tell(step: int, best: Optimum) -> None:

@@ -15,6 +15,7 @@ from pydantic import field_validator
 
 from bench import config, kernels, measure, surroundings
 from bench.build import Build
+from bench.errors import DeviceLost
 from bench.experiments import Files, products
 from bench.genotypes.dataset import Dataset
 from bench.kernels import Problem
@@ -113,8 +114,8 @@ def run(case: Case, files: Files) -> Document:
                 products.time_limits(doc, case, files.limits)
                 _alternate(doc, case, ready, oracle, files.process)
                 products.time_limits(doc, case, files.limits)
-        except MemoryError as error:
-            return doc.end("oom", f"out of memory: {error}")
+        except (MemoryError, DeviceLost) as error:
+            return doc.broken(error)
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
     return doc
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench import config, kernels, measure, surroundings
 from bench.build import Build
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 from bench.experiments import Files, identity
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
@@ -122,8 +122,8 @@ def run(case: Case, files: Files) -> Document:
                     call = product(operator, oracle, direction, k, case["dtype"])
                     time_product(doc, call, direction, k, files.timing)
                 time_limits(doc, case, files.limits)
-        except MemoryError as error:
-            return doc.end("oom", f"out of memory: {error}")
+        except (MemoryError, DeviceLost) as error:
+            return doc.broken(error)
     doc.add("peak_rss", measure.peak_rss(), "B", phase="memory")
     operator.close()
     return doc

@@ -7,12 +7,13 @@ b by generalised least squares, α = V⁻¹(y − Xb), and u = G α for everybod
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from bench.errors import BenchError
 from bench.solvers.direct import Cholesky
-from bench.solvers.operator import Operator, SymmetricOperator
+from bench.solvers.operator import Beside, Operator, Place, SymmetricOperator, placement
 from bench.solvers.pcg import Observer, Preconditioner, Solution, jacobi, pcg
 
 
@@ -59,9 +60,17 @@ class Records:
         """(r, k) → (n_samples, k), 0 for the individuals without a record."""
         if self.complete:
             return values
-        out = np.zeros((self.n_samples, values.shape[1]))
-        out[self.index] = values
+        out = np.zeros((self.n_samples, values.shape[1]), like=values)
+        out[self._rows(values)] = values
         return out
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """(n_samples, k) → (r, k), those of the individuals with a record."""
+        return values if self.complete else values[self._rows(values)]
+
+    @cached_property
+    def _rows(self) -> Beside:
+        return Beside(self.index)
 
 
 @dataclass(frozen=True)
@@ -101,8 +110,11 @@ class RecordVariance:
         return self.records.index.size, self.records.index.size
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
-        product = self.gram.matmul(self.records.scatter(V))
-        return (product if self.records.complete else product[self.records.index]) + self.lam * V
+        return self.records.gather(self.gram.matmul(self.records.scatter(V))) + self.lam * V
+
+    @property
+    def place(self) -> Place | None:
+        return placement(self.gram)
 
 
 def fit_pcg(
@@ -156,11 +168,20 @@ class MarkerSystem:
 
     def absorb(self, U: np.ndarray) -> np.ndarray:
         """W'M U, (r, k) → (m, k)."""
-        Q = np.linalg.qr(self.records.X)[0]
+        Q = self._fixed(U)
         return self.centred.rmatmul(self.records.scatter(U - Q @ (Q.T @ U)))
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
-        return self.absorb(self.centred.matmul(V)[self.records.index]) + self.ridge * V
+        return self.absorb(self.records.gather(self.centred.matmul(V))) + self.ridge * V
+
+    @property
+    def place(self) -> Place | None:
+        return placement(self.centred)
+
+    @cached_property
+    def _fixed(self) -> Beside:
+        """An orthonormal basis of the fixed effects' columns."""
+        return Beside(np.linalg.qr(self.records.X)[0])
 
 
 def fit_marker_effects(

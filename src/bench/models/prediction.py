@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.genotypes.alleles import match_snps
 from bench.record import atomic_path
 from bench.relationships.genomic import Centred, Coding
-from bench.relationships.missing import MissingCalls
+from bench.relationships.missing import MissingProducts
 from bench.solvers.operator import Operator
 
 COLUMNS = ("snp", "allele", "frequency", "effect")
@@ -136,7 +136,7 @@ def predict(
     effects: SnpEffects,
     bim: pd.DataFrame,
     dosages: Operator,
-    missing: MissingCalls | None = None,
+    missing: MissingProducts | None = None,
     *,
     partial: bool = False,
 ) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import MISSING, PackedGenotypes
 from bench.relationships.gram import gram
-from bench.relationships.missing import MISSING_CODE, MissingCalls
-from bench.solvers.operator import Operator
+from bench.relationships.missing import MISSING_CODE, MissingProducts
+from bench.solvers.operator import Beside, Operator, placement
 
 BLOCK_BYTES = 128 << 20  # of decoded genotypes at a time
 PANEL = 2048  # rows of a product's tile: 2048 × 15,000 float32 is 120 MB beside a G of 1.8 GB
@@ -89,17 +89,20 @@ class Centred:
     W V = Z(sV) − 1c'(sV) + Miss(c∘sV); W'U = s∘(Z'U − c(1'U) + c∘(Miss'U)). Results are float64.
     """
 
-    def __init__(self, dosages: Operator, coding: Coding, missing: MissingCalls | None = None):
+    def __init__(self, dosages: Operator, coding: Coding, missing: MissingProducts | None = None):
         """missing: `missing_calls` of the same genotypes."""
         self.dosages, self.coding, self.missing = dosages, coding, missing
         self.shape: tuple[int, int] = dosages.shape
+        self.place = placement(dosages)
+        self._centre, self._scale = Beside(coding.centre[:, None]), Beside(coding.scale[:, None])
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         """W V, (m, k) → (n, k)."""
-        scaled = self.coding.scale[:, None] * V
-        centred = self.coding.centre[:, None] * scaled
-        out = np.subtract(self.dosages.matmul(scaled), centred.sum(axis=0), order="C")
+        scaled = self._scale(V) * V
+        centred = self._centre(V) * scaled
+        out = self.dosages.matmul(scaled) - centred.sum(axis=0)
         if self.missing is not None:
+            out = np.ascontiguousarray(out, like=out)
             self.missing.add_matmul(centred, out)
         return out
 
@@ -108,7 +111,7 @@ class Centred:
         taken = np.broadcast_to(U.sum(axis=0), (self.shape[1], U.shape[1]))
         if self.missing is not None:
             taken = taken - self.missing.rmatmul(U)
-        return self.coding.scale[:, None] * (self.dosages.rmatmul(U) - self.coding.centre[:, None] * taken)
+        return self._scale(U) * (self.dosages.rmatmul(U) - self._centre(U) * taken)
 
 
 class BlockCentred:
@@ -139,6 +142,7 @@ class Gram:
 
     def __init__(self, centred: Operator, divisor: float):
         self.centred, self.divisor = centred, divisor
+        self.place = placement(centred)
         self.shape: tuple[int, int] = (centred.shape[0], centred.shape[0])
 
     def matmul(self, V: np.ndarray) -> np.ndarray:

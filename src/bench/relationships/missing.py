@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +16,7 @@ from scipy import sparse
 from bench.genotypes.packed import MISSING, PackedGenotypes
 from bench.memory import memory_available
 from bench.shared_library import INT, POINTER, SIZE, address, load
+from bench.solvers.operator import Operator
 
 MISSING_CODE = 1  # the column of `PackedGenotypes.code_counts` that counts missing calls
 BLOCK_BYTES = 32 << 20  # of decoded genotypes at a time
@@ -26,6 +28,9 @@ SIGNATURES = {
     "missing_matmul": PRODUCT,
     "missing_rmatmul": PRODUCT,
 }
+
+
+NOT_ITSELF: Any = object()
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,22 @@ class MissingCalls:
         if self.library is None:
             return None
         return load(self.library, "missing", SIGNATURES, prefix="missing", build="bench build missing")
+
+
+class MissingProducts(Operator, Protocol):
+    """The (n, m) indicator of missing calls, as lists or as a kernel multiplies it."""
+
+    def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
+        """out (n, k) += Miss X, X (m, k)."""
+        ...
+
+
+def missing_of(
+    operator: object, packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None
+) -> MissingProducts | None:
+    """The missing calls of `packed`, as its kernel's `operator` multiplies them itself, or else as lists."""
+    own = getattr(operator, "missing", NOT_ITSELF)
+    return own if own is not NOT_ITSELF else missing_calls(packed, threads=threads, library=library)
 
 
 def missing_calls(packed: PackedGenotypes, *, threads: int = 1, library: Path | None = None) -> MissingCalls | None:

@@ -1,10 +1,18 @@
-"""What a solver needs to know of a matrix: its products."""
+"""What a solver needs to know of a matrix: its products, and where their vectors should lie.
+
+A matrix on a GPU has a method `place` that brings an array of the host there. Vectors there are of another library
+than numpy, whose functions they obey (`like=` makes new ones beside them); sums of their columns come back to the
+host.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
+
+Place = Callable[[np.ndarray], Any]
 
 
 class Operator(Protocol):
@@ -31,6 +39,30 @@ class SymmetricOperator(Protocol):
     def matmul(self, V: np.ndarray) -> np.ndarray:
         """A V, (n, k) → (n, k), a new array."""
         ...
+
+
+def placement(operator: object) -> Place | None:
+    """What brings vectors to where `operator` multiplies them; None where that is the host's memory."""
+    return getattr(operator, "place", None)
+
+
+def on_host(array: Any) -> np.ndarray:
+    """`array`, fetched from a GPU if it lies there."""
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+class Beside:
+    """An array of the host, and its copy where the vectors lie that it is combined with, made once."""
+
+    def __init__(self, array: np.ndarray):
+        self._array, self._copy = array, None
+
+    def __call__(self, vectors: Any) -> Any:
+        if isinstance(vectors, np.ndarray):
+            return self._array
+        if self._copy is None:
+            self._copy = np.asarray(self._array, like=vectors)
+        return self._copy
 
 
 class Dense:

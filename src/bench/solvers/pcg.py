@@ -11,6 +11,8 @@ Unlike scipy.sparse.linalg.cg:
    functions of them and that the preconditioner knows while the matrix would have to compute them. Steps and
    directions update them like the unknowns, so that a product that costs much is never made (for single-step
    systems the inverse of the genomic prior).
+6. The vectors lie where the matrix multiplies them, on a GPU for instance: an iteration brings a few numbers a column
+   to the host, and no vector.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Protocol
 import numpy as np
 
 from bench.errors import BenchError
+from bench.solvers.operator import Beside, on_host, placement
 
 Preconditioner = Callable[[np.ndarray], np.ndarray]
 Observer = Callable[[int, np.ndarray, np.ndarray], None]
@@ -53,8 +56,8 @@ def jacobi(diagonal: np.ndarray) -> Preconditioner:
             f"Jacobi preconditioner: {int((~(diagonal > 0)).sum())} of {diagonal.size} diagonal elements are "
             "not positive; the matrix is not positive definite"
         )
-    inverse = 1 / diagonal[:, None]
-    return lambda R: inverse * R
+    inverse = Beside(1 / diagonal[:, None])
+    return lambda R: inverse(R) * R
 
 
 class RectangularOperator(Protocol):
@@ -107,22 +110,27 @@ def pcg(
 ) -> Solution:
     """Solve A X = B for a symmetric positive definite A; stops on ‖b − Ax‖ ≤ rtol·‖b‖ in every column.
 
-    rhs: (n, k). start: (n + carried, k). observe(step, x, residual_norm): x the current solution (do not keep or
-    change it), residual_norm (k,) relative to ‖b‖; step 0 is the start. Not converging is not an error: see
-    `Solution.converged`. Hestenes & Stiefel (1952).
+    rhs: (n, k), on the host, or already where the matrix multiplies: the value is returned where it came from.
+    start: (n + carried, k). observe(step, x, residual_norm): x the current solution, where the matrix multiplies (do
+    not keep or change it), residual_norm (k,) relative to ‖b‖; step 0 is the start. Not converging is not an error:
+    see `Solution.converged`. Hestenes & Stiefel (1952).
     """
-    rhs = np.asarray(rhs, float)
+    place, given = placement(matrix), isinstance(rhs, np.ndarray)
+    rhs = np.asarray(rhs, float) if given else rhs
     if rhs.ndim != 2 or rhs.shape[0] != matrix.shape[0]:
         raise ValueError(f"expected a ({matrix.shape[0]}, k) right-hand side, got {rhs.shape}")
     if not np.isfinite(rhs).all():
         raise BenchError("PCG: the right-hand side holds NaN or infinity; drop the records that are missing")
-    size = np.linalg.norm(rhs, axis=0)
+    if place and given:
+        rhs = place(rhs)
+    size = _norms(rhs)
     size[size == 0] = 1.0  # x = 0 is then exact at once
-    X = np.zeros((matrix.shape[1], rhs.shape[1])) if start is None else np.array(start, float)
+    shape = matrix.shape[1], rhs.shape[1]
+    X = np.zeros(shape, like=rhs) if start is None else np.array(start, float, like=rhs)
     started = bool(X.any())
     R = rhs - matrix.matmul(X) if started else rhs.copy()
     run = _Run(matrix, preconditioner, rtol, max_steps, observe, X, R, size, None, [], [])
-    true_norms = np.linalg.norm(R, axis=0) / size
+    true_norms = _norms(R) / size
     todo = np.flatnonzero(true_norms > rtol)
     if todo.size and started:
         run.preconditioned_size = _preconditioned_size(preconditioner, rhs)
@@ -133,16 +141,17 @@ def pcg(
         _descend(run, todo)
         R[:, todo] = rhs[:, todo] - matrix.matmul(X[:, todo])
         checks += 1
-        true_norms[todo] = np.linalg.norm(R[:, todo], axis=0) / size[todo]
+        true_norms[todo] = _norms(R[:, todo]) / size[todo]
         # A restart that does not halve the residual has reached what float64 can attain.
         todo = todo[(true_norms[todo] > rtol) & (true_norms[todo] < before / 2)]
     history = np.array(run.norms), np.array(run.preconditioned)
-    return Solution(X, run.steps, checks, *history, true_norms, true_norms <= rtol)
+    value = on_host(X) if given else X
+    return Solution(value, run.steps, checks, *history, true_norms, true_norms <= rtol)
 
 
 def _preconditioned_size(preconditioner: Preconditioner, rhs: np.ndarray) -> np.ndarray:
     """√(b'M⁻¹b) of each column, 1 for a column of zeros."""
-    size = np.sqrt(np.maximum(np.einsum("ij,ij->j", rhs, preconditioner(rhs)[: len(rhs)]), 0))
+    size = np.sqrt(np.maximum(_products(rhs, preconditioner(rhs)[: len(rhs)]), 0))
     size[~(size > 0)] = 1.0
     return size
 
@@ -160,24 +169,43 @@ def _descend(run: _Run, todo: np.ndarray) -> None:
         run.preconditioned[-1][active] = np.sqrt(rz) / run.preconditioned_size[active]
         Q = run.matrix.matmul(P)
         length = rz / _positive("the matrix", P[:n], Q, run.steps + 1)
-        run.X[:, active] += length * P
-        R = R - length * Q
+        if active.size == run.size.size:
+            run.X += _scaled(P, length)
+        else:
+            run.X[:, active] += _scaled(P, length)
+        R = R - _scaled(Q, length)
         norms = run.norms[-1].copy()
-        norms[active] = np.linalg.norm(R, axis=0) / run.size[active]
+        norms[active] = _norms(R) / run.size[active]
         run.record(norms)
         keep = norms[active] > run.rtol
         if not keep.all():
-            active, R, P, rz = active[keep], R[:, keep], P[:, keep], rz[keep]
+            left = np.flatnonzero(keep)
+            active, R, P, rz = active[left], R[:, left], P[:, left], rz[left]
         if active.size:
             Z = run.preconditioner(R)
             rz_next = _positive("the preconditioner", R, Z[:n], run.steps + 1)
-            P = Z + (rz_next / rz) * P
+            P = Z + _scaled(P, rz_next / rz)
             rz = rz_next
+
+
+def _norms(A: np.ndarray) -> np.ndarray:
+    """(k,) lengths of the columns."""
+    return on_host(np.linalg.norm(A, axis=0))
+
+
+def _products(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """(k,) a'b of the columns."""
+    return on_host(np.einsum("ij,ij->j", A, B))
+
+
+def _scaled(A: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """A's columns times `factors`, which are the host's."""
+    return np.asarray(factors, like=A) * A
 
 
 def _positive(what: str, A: np.ndarray, B: np.ndarray, step: int) -> np.ndarray:
     """Column products a'b, which must be positive."""
-    products = np.einsum("ij,ij->j", A, B)
+    products = _products(A, B)
     if not np.all(products > 0):
         bad = products[~(products > 0)][0]
         cause = "is not positive definite" if np.isfinite(bad) else "or its product holds NaN"

@@ -7,7 +7,7 @@ from bench.errors import BenchError
 from bench.experiments.single_step.evaluation import Evaluation
 from bench.plan import Case
 from bench.relationships.genomic import Centred, Coding, vanraden1
-from bench.relationships.missing import missing_calls
+from bench.relationships.missing import missing_of
 from bench.single_step.build import Step, build_problem
 from bench.single_step.problem import Problem
 from bench.solvers.operator import Operator
@@ -18,7 +18,7 @@ def centred_problem(case: Case, evaluation: Evaluation, dosages: Operator, step:
     step = step or (lambda _, call: call())
     packed, threads, library = evaluation.packed, case["threads"], installed("missing").library
     coding = step("coding", lambda: vanraden1(packed))
-    missing = step("missing", lambda: missing_calls(packed, threads=threads, library=library))
+    missing = step("missing", lambda: missing_of(dosages, packed, threads=threads, library=library))
     return make_problem(case, evaluation, coding, Centred(dosages, coding, missing), step)
 
 

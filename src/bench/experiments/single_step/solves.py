@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bench import measure, surroundings
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 from bench.experiments import Files, products
 from bench.experiments.single_step.evaluation import Evaluation, evaluation_of
 from bench.experiments.single_step.instruments import OBSERVE, PARTS, Instruments
@@ -89,8 +89,8 @@ def run(case: Case, files: Files, path: Path, *, version: int) -> Document:
                 wrong = warm.solve_twice(session, operator, build)
             else:
                 wrong = solve_once(session, operator)
-        except MemoryError as error:
-            return doc.end("oom", f"out of memory: {error}")
+        except (MemoryError, DeviceLost) as error:
+            return doc.broken(error)
         except Refused as error:
             return doc.refuse(str(error))
         except BenchError as error:  # PCG broke down

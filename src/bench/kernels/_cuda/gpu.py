@@ -11,17 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import BenchError
+from bench.errors import BenchError, DeviceLost
 from bench.kernels._cuda import nvrtc
 from bench.kernels._cuda.architectures import ARCHITECTURES, architecture
 
 COUNT, MEMORY = "BENCH_GPUS", "BENCH_GPU_MEMORY"  # environment: how many GPUs, and bytes of each that may be used
 THREADS = 256  # of a block
 RESERVED = 256 << 20  # of a device's free memory: left to modules and to CuPy's pool
-
-
-class GpuLost(BenchError):
-    """The GPU or its driver failed while it was used."""
 
 
 def lacks(target: str) -> str | None:
@@ -44,9 +40,12 @@ def cupy() -> Any:
         module = importlib.import_module("cupy")
     except ImportError as error:
         raise BenchError(f"CuPy cannot be imported ({error}); {nvrtc.EXTRAS}") from None
-    with told("no GPU can be used"):
-        if not module.cuda.runtime.getDeviceCount():
-            raise BenchError("no GPU can be used: the driver lists none")
+    try:
+        count = module.cuda.runtime.getDeviceCount()
+    except Exception as error:  # no driver, or one that is older than this CuPy needs
+        raise BenchError(f"no GPU can be used: CuPy says {_first_line(error)}; {nvrtc.EXTRAS}") from None
+    if not count:
+        raise BenchError("no GPU can be used: the driver lists none")
     return module
 
 
@@ -62,19 +61,21 @@ def capability(module: Any, number: int) -> str:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """CuPy's errors as ours: MemoryError, which has its own outcome, or a sentence that begins with `what`."""
+def told(where: str) -> Iterator[None]:
+    """CuPy's errors as ours: MemoryError, which has its own outcome, and DeviceLost. where: the device, in words."""
     try:
         yield
-    except (BenchError, ValueError):
-        raise
     except Exception as error:
-        name, said = type(error).__name__, (str(error).splitlines() or [""])[0]
+        name = type(error).__name__
         if name == "OutOfMemoryError":
-            raise MemoryError(f"on the GPU: {said}") from None
-        if name not in {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
-            raise
-        raise GpuLost(f"{what}: the driver says {said}") from None
+            raise MemoryError(f"{where}: {_first_line(error)}") from None
+        if name in {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
+            raise DeviceLost(f"{where}: CuPy says {_first_line(error)}") from None
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class Gpu:
@@ -92,7 +93,7 @@ class Gpu:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Arrays made inside lie on this device, and kernels run there."""
-        with told(f"GPU {self.number} failed or was lost; run again"), self.cupy.cuda.Device(self.number):
+        with told(f"GPU {self.number}"), self.cupy.cuda.Device(self.number):
             yield
 
     def free_memory(self) -> int:
