@@ -445,6 +445,24 @@ def agreement(options: argparse.Namespace) -> None:
     print(agreeing.to_text(drawn))
 
 
+def gpu(options: argparse.Namespace) -> int:
+    """Check, time and profile the first NVIDIA GPU with data that are generated on it, into gpu.json, which is whole
+    after every step; then draw measurements.parquet, tables and a roofline beside it. Status 1: a product was wrong,
+    or the GPU was lost."""
+    from bench.gpu import report
+
+    status = 0
+    if not options.draw:
+        from bench.gpu.run import run as measure_gpu
+        from bench.gpu.session import Settings
+
+        settings = Settings(sizes=options.sizes, snps=options.snps, seconds=options.seconds)
+        session = measure_gpu(options.out, settings)
+        status = FAULT if session.faults else int(bool(session.wrong or session.lost))
+    print(report.write(options.out))
+    return status
+
+
 VERBS = {
     "machine": machine,
     "kernels": kernels_,
@@ -473,6 +491,7 @@ VERBS = {
     "crossvalidate": crossvalidate,
     "summary": summary,
     "agreement": agreement,
+    "gpu": gpu,
 }
 
 

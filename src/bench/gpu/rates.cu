@@ -1,9 +1,6 @@
 // What a GPU does at the most of each thing that bounds the kernels. The operands are ones, so that the result says
 // whether all of it was done: every thread writes it.
 #include "device.h"
-#if WGMMA && !defined(BENCH_EMULATED)
-#include "wgmma.h"
-#endif
 
 #ifdef BENCH_EMULATED
 DEVICE void and_popc(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {  // for operands of which all bits are set
@@ -22,31 +19,6 @@ DEVICE void and_popc(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 
 constexpr int CHAINS = 8;  // of sums, so that none waits for itself
 
-#if WGMMA
-// As a product does it: four times 64 × 8 TILES sums of a warp group in a row.
-extern "C" __global__ void __launch_bounds__(256, 1) wgmma_rate(i64 rounds, i64* out) {
-    SHARED(shared);
-    for (int i = threadIdx.x; i < TILES * 8 * 128; i += 256) shared[i] = 1;
-    fence_for_wgmma();
-    __syncthreads();
-    const u32 a[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
-    int c[4][TILES][4] = {};
-    for (i64 round = 0; round < rounds; round++) {
-        begin_wgmma();
-#pragma unroll
-        for (int i = 0; i < 4; i++) wgmma(c[i], a, wgmma_descriptor(shared));
-        end_wgmma();
-    }
-    i64 sum = 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) sum += c[i][t][j];
-    out[i64(blockIdx.x) * blockDim.x + threadIdx.x] = sum;
-}
-#else
 extern "C" __global__ void mma_rate(i64 rounds, i64* out) {
     const u32 a[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
     int c[CHAINS][4] = {};
@@ -116,4 +88,3 @@ extern "C" __global__ void read_words(const Sixteen* words, i64 count, u64* out)
     }
     out[i64(blockIdx.x) * blockDim.x + threadIdx.x] = found;
 }
-#endif

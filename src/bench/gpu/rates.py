@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from bench.gpu.session import Session
 from bench.kernels._cuda.gpu import THREADS, Gpu
 from bench.kernels.gpu_2bit import wgmma
 
-SOURCE = Path(__file__).parent / "rates.cu"
+HERE = Path(__file__).parent
+SOURCE = HERE / "rates.cu"
 CHAINS, WARP = 8, 32  # rates.cu
 BLOCKS = 8  # of a multiprocessor
 TRIES = 5
@@ -28,9 +29,12 @@ class Rate:
     metric: str
     kernel: str
     per_thread: float
-    result: Any
-    macros: dict[str, int] = field(default_factory=dict)
+    result: Callable[[int], int]
     arguments: tuple[int, ...] = ()
+    source: Path = SOURCE
+    macros: dict[str, int] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    shared: int = 0
 
 
 def _conversions(rounds: int) -> int:
@@ -47,9 +51,15 @@ RATES = (
     Rate("fma_peak", "fma_rate", CHAINS, lambda rounds: CHAINS * rounds, arguments=(1,)),
 )
 OF_HOPPER = Rate(
-    "int8_peak", "wgmma_rate", WGMMA, lambda rounds: 4 * WGMMA_TILES * 4 * 32 * rounds,
-    macros={"WGMMA": 1, "TILES": WGMMA_TILES},
-)  # fmt: skip
+    "int8_peak",
+    "wgmma_rate",
+    WGMMA,
+    lambda rounds: 4 * WGMMA_TILES * 4 * 32 * rounds,
+    source=HERE / "wgmma_rate.cu",
+    macros={"TILES": WGMMA_TILES},
+    headers={"wgmma.h": wgmma.header(WGMMA_TILES)},
+    shared=WGMMA_TILES * 8 * 128,
+)
 
 
 def operations(session: Session, gpu: Gpu) -> None:
@@ -62,15 +72,13 @@ def operations(session: Session, gpu: Gpu) -> None:
 
 
 def _tries(session: Session, gpu: Gpu, rate: Rate) -> list[float]:
-    headers = {"wgmma.h": wgmma.header(WGMMA_TILES)} if rate.macros else None
-    kernel = gpu.kernel(SOURCE, rate.kernel, rate.macros, headers)
+    kernel = gpu.kernel(rate.source, rate.kernel, rate.macros, rate.headers)
     blocks, rounds = BLOCKS * gpu.multiprocessors, session.settings.rounds
     with gpu.used():
         out = gpu.cupy.zeros(blocks * THREADS, np.int64)
-        shared = WGMMA_TILES * 8 * 128 if rate.macros else 0
 
         def call() -> None:
-            gpu.launch(kernel, (blocks,), rounds, *rate.arguments, out, shared=shared)
+            gpu.launch(kernel, (blocks,), rounds, *rate.arguments, out, shared=rate.shared)
 
         samples = measure.repeats(call, least=TRIES, most=TRIES, clock=measure.stream_clock(gpu.cupy.cuda))
         if not bool((out == rate.result(rounds)).all()):

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
-from bench.kernels._cuda.gpu import GpuLost, told
+from bench.errors import BenchError, DeviceLost
+from bench.kernels._cuda.gpu import cupy, told
 from bench.measure import CLOCK, Clock
 from bench.record import Document
 
 DOCUMENT = "gpu.json"
+UNITS = {"kernel_time": "s", "copy_peak": "B/s", "int8_peak": "1/s", "device_memory": "B", "clock_sm": "1/s"}
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Settings:
 
     sizes: individuals that are timed, at `snps` SNPs. columns: k. slices: digits of gpu_2bit. checked: (n, m) of the
     products that are compared with exact ones. checked_columns, checked_slices: of these. missing: share of missing
-    calls, where there are any. repeats: of a time. seconds: of the run. buffer: bytes that are copied and read for the
-    bandwidth. rounds: of a micro-benchmark. gram: individuals of the timed X X'. steps: of PCG.
+    calls, where there are any. repeats: of a time. seconds: of the run. buffer: bytes that are copied and read for
+    the bandwidth. rounds: of a micro-benchmark. gram: individuals of the timed X X'. steps: of PCG.
     """
 
     sizes: tuple[int, ...] = (751_000, 102_000, 3_100_000)
@@ -45,6 +46,11 @@ class Settings:
     seed: int = 1
 
 
+def said(line: str) -> None:
+    """Onto the terminal, at once."""
+    print(line, flush=True)
+
+
 @dataclass
 class Session:
     """The document, what of the time is left, and what must not be asked for any more.
@@ -56,7 +62,7 @@ class Session:
     settings: Settings
     document: Document
     clock: Clock = CLOCK
-    say: Callable[[str], object] = lambda line: print(line, flush=True)
+    say: Callable[[str], object] = said
     wrong: set[str] = field(default_factory=set)
     lost: str = ""
     faults: int = 0
@@ -72,18 +78,26 @@ class Session:
     def add(self, metric: str, value: float, unit: str, **place: Any) -> None:
         self.document.add(metric, value, unit, **place)
 
-    def refuse(self, reason: str, metric: str, unit: str, *, status: str = "refused", **place: Any) -> None:
+    def refuse(self, reason: str, metric: str, *, status: str = "refused", **place: Any) -> None:
         """A row without a value that says why."""
-        self.document.add(metric, math.nan, unit, status=status, reason=reason, **place)
+        self.document.add(metric, math.nan, UNITS.get(metric, "1"), status=status, reason=reason, **place)
         self.say(f"  {status}: {reason}")
 
     def step(
-        self, case: str, call: Callable[[], object], *, needs: float, metric: str, unit: str, **place: Any
+        self,
+        case: str,
+        call: Callable[[], object],
+        *,
+        needs: float,
+        leave: float = 0.0,
+        metric: str = "kernel_time",
+        **place: Any,
     ) -> bool:
         """Do one part of the run, and write what there is; whether it was done.
 
-        case: its name, unique in the run. needs: seconds, estimated. metric, unit, place: of the row that says why it
-        was not done. What ends it ends nothing else, unless the GPU is lost.
+        case: its name, unique in the run. needs: seconds, estimated. leave: seconds that are kept for what
+        follows. metric, place: of the row that says why it was
+        not done. What ends it ends nothing else, unless the GPU is lost.
         """
         place = {"case": case} | place
         self.say(f"[{self.left():4.0f} s left] {case}")
@@ -91,21 +105,22 @@ class Session:
         try:
             if self.lost:
                 raise BenchError(f"the GPU was lost before: {self.lost}")
-            if needs > self.left():
-                raise BenchError(f"takes about {needs:.0f} s, {max(0, self.left()):.0f} s of the run were left")
+            if needs + leave > self.left():
+                kept = f", {leave:.0f} s of them kept for what is more important" if leave > 0 else ""
+                raise BenchError(f"takes about {needs:.0f} s, {max(0, self.left()):.0f} s of the run were left{kept}")
             with told(case):
                 call()
         except MemoryError as error:
-            self.refuse(f"out of memory: {error}", metric, unit, status="oom", **place)
-        except GpuLost as error:
-            self.refuse(str(error), metric, unit, **place)
+            self.refuse(f"out of memory: {error}", metric, status="oom", **place)
+        except DeviceLost as error:
+            self.refuse(str(error), metric, **place)
             self.lost = self._gone(str(error))
         except BenchError as error:
-            self.refuse(str(error), metric, unit, **place)
+            self.refuse(str(error), metric, **place)
         except Exception as error:  # a fault of one part; the GPU's time is for the others
             traceback.print_exc(file=sys.stderr)
             self.faults += 1
-            self.refuse(f"fault of the program: {type(error).__name__}: {error}", metric, unit, **place)
+            self.refuse(f"fault of the program: {type(error).__name__}: {error}", metric, **place)
         else:
             return True
         finally:
@@ -116,8 +131,6 @@ class Session:
 
     def _gone(self, said: str) -> str:
         """`said` if the GPU does not answer any more; "" if it does."""
-        from bench.kernels._cuda.gpu import cupy
-
         try:
             with told("GPU"):
                 cupy().cuda.runtime.memGetInfo()

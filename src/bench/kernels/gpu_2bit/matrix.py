@@ -86,6 +86,11 @@ class GpuMatrix:
         return True
 
     @property
+    def gpu(self) -> Gpu:
+        """The first GPU, where vectors lie."""
+        return self._home.gpu
+
+    @property
     def streamed(self) -> bool:
         """Whether the genotypes stay in the host's memory."""
         return self._streams is not None
