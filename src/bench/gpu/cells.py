@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -58,7 +60,7 @@ def times(frame: pd.DataFrame, phase: str = "product") -> pd.DataFrame:
     rows = rows[(rows["phase"] == phase) & rows["method"].isna()]
     found = []
     for key, group in rows.groupby([*PLACE, "against"], dropna=False, sort=False):
-        cell = dict(zip([*PLACE, "against"], key, strict=True))
+        cell: dict[str, Any] = dict(zip([*PLACE, "against"], key, strict=True))
         time = _values(group, "kernel_time")
         if not time.size:
             continue

@@ -151,9 +151,7 @@ def verify(session: Session, Z: Any, reference: Reference, place: dict[str, Any]
         error = relative_error(product(X)[at], outputs)
         if mismatches or not error <= allowed:
             session.wrong.add(f"{place['kernel']}/{place['target']}")
-            reason = (
-                f"{mismatches} integer outputs differ, and the error is {error:.1e} where {allowed:.1e} is allowed"
-            )
+            reason = f"{mismatches} integer outputs differ; the error is {error:.1e}, {allowed:.1e} is allowed"
             where |= {"status": "wrong", "reason": reason}
             session.say(f"  WRONG, {direction}: {reason}")
         session.add("integer_mismatches", mismatches, "1", **where)

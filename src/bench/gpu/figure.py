@@ -17,8 +17,8 @@ MARKERS = "PosD^vX*hp"
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """A panel per number of individuals: multiply-adds per second over multiply-adds per byte of packed genotypes, with the
-    copy bandwidth as the slope and what the tensor cores and float64 allow as ceilings."""
+    """A panel per number of individuals: multiply-adds per second over multiply-adds per byte of packed genotypes,
+    with the copy bandwidth as the slope and what the tensor cores and float64 allow as ceilings."""
     timed = pd.concat([cells.times(frame), _others(frame)], ignore_index=True)
     copy = cells.best(frame, "copy_peak")
     if timed.empty or np.isnan(copy):
@@ -69,7 +69,8 @@ def _ceilings(frame: pd.DataFrame, timed: pd.DataFrame) -> list[tuple[float, obj
 
 
 def _points(at: Axes, cells_: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> None:
-    for (series, direction), of in cells_.groupby(["series", "direction"]):
+    for series, direction in cells_[["series", "direction"]].drop_duplicates().itertuples(index=False):
+        of = cells_[(cells_["series"] == series) & (cells_["direction"] == direction)]
         colour, marker = looks[str(series)]
         filled, of = direction == "matmul", of.sort_values("k")
         at.plot(

@@ -19,5 +19,5 @@ def main(n: int, m: int, k: int, target: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    size, target, seed = sys.argv[1:4], sys.argv[4], sys.argv[5]
-    main(*map(int, size), target, int(seed))
+    rows, snps, columns, on, number = sys.argv[1:]
+    main(int(rows), int(snps), int(columns), on, int(number))

@@ -50,9 +50,8 @@ def seconds(work: Mapping[str, float], target: str, limits: Mapping[tuple[str, s
     for what, amount in work.items():
         metric = RATE[what]
         # Multiply-adds in float64 were measured once, of the plain architecture.
-        rate = next(
-            (limits[key] for key in ((metric, arch), (metric, arch.rstrip("a")), (metric, "")) if key in limits), 0
-        )
-        if rate:
-            found[what] = amount / rate
+        places = arch, arch.rstrip("a"), ""
+        rates = [limits[metric, place] for place in places if (metric, place) in limits]
+        if rates:
+            found[what] = amount / rates[0]
     return found

@@ -24,7 +24,7 @@ WGMMA_TILES = 10
 
 @dataclass(frozen=True)
 class Rate:
-    """A micro-benchmark. per_thread: operations of a thread and round. result: what a thread writes after `rounds`."""
+    """A micro-benchmark. per_thread: operations of a thread and round. result: what a thread writes after so many."""
 
     metric: str
     kernel: str

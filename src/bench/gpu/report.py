@@ -13,7 +13,7 @@ from bench.tables import _page, refused
 
 
 def write(folder: Path) -> str:
-    """Write everything that is drawn from `folder`/gpu.json beside it; the bars as lines. BenchError: no such file."""
+    """Write all that is drawn from `folder`/gpu.json beside it; the bars as lines. BenchError: no such file."""
     frame = collect.collect([folder / DOCUMENT])
     collect.write(frame, folder / "measurements.parquet")
     with atomic_path(folder / "measurements.csv") as tmp:

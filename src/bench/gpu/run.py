@@ -1,4 +1,4 @@
-"""The run, from the device's properties to the profilers: what others need first, what matters most before the rest."""
+"""The run, from the GPU's properties to the profilers: what others need first, what matters most before the rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.gpu import check, compile, device, profile, rates, solve, times
-from bench.gpu.session import Session, Settings
+from bench.gpu.session import Session, Settings, said
 from bench.kernels._cuda.gpu import Gpu
 from bench.measure import CLOCK, Clock, exclusive
 from bench.provenance import collect_provenance
@@ -17,15 +17,13 @@ VERSION = 1
 TOOL_SECONDS = 60.0  # of a profiler
 
 
-def run(
-    folder: Path, settings: Settings, clock: Clock = CLOCK, say: Callable[[str], object] | None = None
-) -> Session:
+def run(folder: Path, settings: Settings, clock: Clock = CLOCK, say: Callable[[str], object] = said) -> Session:
     """Measure the first GPU into `folder`/gpu.json, which is whole after every step.
 
     BenchError: no CuPy, no driver, no GPU, one that no kernel is made for, no NVRTC; the document then says why.
     """
     document = Document({"experiment": "gpu", "case": "gpu"}, collect_provenance(version=VERSION))
-    session = Session(folder, settings, document, clock, **({"say": say} if say else {}))
+    session = Session(folder, settings, document, clock, say)
     try:
         document.provenance |= device.provenance()
         devices = [Gpu(0, arch) for arch in device.targets()]
@@ -43,7 +41,7 @@ def run(
 
 
 def _measure(session: Session, devices: list[Gpu]) -> None:
-    asked, gpu, limits = session.settings, devices[0], {"phase": "limits"}
+    asked, gpu = session.settings, devices[0]
     session.step(
         "properties", lambda: device.properties(session), needs=1, metric="device_memory", unit="B", phase="device"
     )
@@ -57,7 +55,7 @@ def _measure(session: Session, devices: list[Gpu]) -> None:
             needs=10,
             metric="int8_peak",
             target=own.arch,
-            **limits,
+            phase="limits",
         )
     session.step("compilations", lambda: compile.compile_all(session, devices), needs=30)
     check.check_all(session, devices)

@@ -44,8 +44,8 @@ def coding_of(Z: GpuMatrix) -> Coding:
 
 
 def time_pcg(session: Session, gpu: Gpu, n: int) -> None:
-    """A number of iterations with several right-hand sides at once. A reading of the clock waits for the GPU, so that the
-    time of what is between the products is what it is when nothing runs beside it."""
+    """A number of iterations with several right-hand sides at once. A reading of the clock waits for the GPU, so that
+    the time of what is between the products is what it is when nothing runs beside it."""
     asked, k = session.settings, session.settings.columns[0]
     kernel = f"gpu_2bit/{gpu.arch}"
     if kernel in session.wrong:

@@ -14,27 +14,37 @@ N, M, K = 751_000, 50_241, 10  # where the bars are
 SHARES = {7: 0.60, 4: 0.85}  # digits → of the copy bandwidth
 TIMES_FMA, MEMORY, PCG = 10.0, 1.05, 0.80
 
+MILLISECONDS = {  # column → of cells.times
+    "time_ms": "median",
+    "min_ms": "least",
+    "max_ms": "most",
+    "predicted_ms": "predicted",
+    "digits_ms": "digits",
+    "kernel_ms": "product",
+    "finish_ms": "finish",
+    "whole_ms": "whole",
+}
 TIMES_TITLE = "Products on the GPU"
 TIMES_CAPTION = (
-    "Median, least and largest time of a product by the GPU's own events, vectors on the GPU; TB/s of the least bytes that "
-    "it moves (the genotypes at 2 bits and the vectors, once) and their share of the measured copy bandwidth. The model "
-    "is the largest of what it moves over that bandwidth and what it multiplies over the measured rates of the tensor "
-    "cores or of float64. Digits, product and finish are the times of the kernels that a product consists of; whole call is "
-    "with vectors in the host's memory, copied there and back. The error is that of some outputs against sums in long "
-    "double, relative to the largest."
+    "Median, least and largest time of a product by the GPU's own events, vectors on the GPU; TB/s of the least "
+    "bytes that it moves (the genotypes at 2 bits and the vectors, once) and their share of the measured copy "
+    "bandwidth. The model is the larger of what it moves over that bandwidth and what it multiplies over the "
+    "measured rates of the tensor cores or of float64. Digits, tensor cores and finish are the times of the "
+    "kernels that a product consists of; whole call is with vectors in the host's memory, copied there and back. "
+    "The error is that of some outputs against sums in long double, relative to the largest."
 )
 BARS_TITLE = "What was wanted of the GPU, and what was measured"
 BARS_CAPTION = (
-    f"At {N:,} × {M:,} with {K} columns, by the GPU's events, in the faster of the paths; 95 % intervals. The share of the "
-    "copy bandwidth counts the genotypes at 2 bits and the vectors once; memory is what CuPy has taken of the GPU for "
-    "matrix, work space and vectors, less the vectors, over the packed genotypes. The model's figure beside it is "
-    "computed from the limits measured in the same run."
+    f"At {N:,} × {M:,} with {K} columns, by the GPU's events, in the faster of the paths; 95 % intervals. The "
+    "share of the copy bandwidth counts the genotypes at 2 bits and the vectors once; memory is what CuPy has "
+    "taken of the GPU for matrix, work space and vectors, less the vectors, over the packed genotypes. The "
+    "model's figure beside it is computed from the limits measured in the same run."
 )
 LIMITS_TITLE = "The limits of the GPU"
 LIMITS_CAPTION = (
-    "The best of the tries: bytes a second of a copy (read and written) and of reading, and operations a second of 8-bit "
-    "multiply-adds on the tensor cores (mma.sync, and wgmma of sm_90a), and-popcount of bits, conversions of "
-    "integers to float64, and float64 multiply-adds. TB/s, and 10¹² a second."
+    "The best of the tries: bytes a second of a copy (read and written) and of reading, and operations a second "
+    "of 8-bit multiply-adds on the tensor cores (mma.sync, and wgmma of sm_90a), and-popcount of bits, "
+    "conversions of integers to float64, and float64 multiply-adds. TB/s, and 10¹² a second."
 )
 
 
@@ -42,16 +52,7 @@ def times(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per product, largest matrix first."""
     found, copy = cells.times(frame), cells.best(frame, "copy_peak")
     drawn = found[[*cells.PLACE]].copy()
-    for name, column in {
-        "time_ms": "median",
-        "min_ms": "least",
-        "max_ms": "most",
-        "predicted_ms": "predicted",
-        "digits_ms": "digits",
-        "kernel_ms": "product",
-        "finish_ms": "finish",
-        "whole_ms": "whole",
-    }.items():
+    for name, column in MILLISECONDS.items():
         drawn[name] = found[column].astype(float) * 1e3
     drawn["repeats"] = found["repeats"]
     drawn["bandwidth"], drawn["copy_share"] = found["bandwidth"] / 1e12, found["bandwidth"] / copy
@@ -79,8 +80,10 @@ def bars(frame: pd.DataFrame) -> pd.DataFrame:
         for direction in ("matmul", "rmatmul"):
             at = timed[(timed["direction"] == direction) & (timed["target"].map(cells.slices) == slices)]
             found.append(_bar(f"share of the copy bandwidth, S = {slices}", direction, wanted, *_share(at, copy)))
-    for direction in ("matmul", "rmatmul"):
-        found.append(_bar("times as fast as gpu_fma", direction, TIMES_FMA, *_against_fma(frame, direction)))
+    found += [
+        _bar("times as fast as gpu_fma", direction, TIMES_FMA, *_against_fma(frame, direction))
+        for direction in ("matmul", "rmatmul")
+    ]
     found.append(_bar("memory over the packed genotypes", "", MEMORY, *_memory(frame), most=True))
     found.append(_bar("share of a PCG iteration in products", "", PCG, *_pcg(frame)))
     return pd.DataFrame(found)
@@ -113,7 +116,7 @@ def _share(timed: pd.DataFrame, copy: float) -> tuple[Interval | None, float]:
     """Of the copy bandwidth, in the path of the least median; the model's."""
     if timed.empty or np.isnan(copy):
         return None, np.nan
-    row = timed.loc[timed["median"].idxmin()]
+    row = timed.iloc[int(timed["median"].argmin())]
     ideal = cells.least_bytes(N, M, K) / copy
     time = median_interval(row["time"])
     return Interval(ideal / time.value, ideal / time.high, ideal / time.low), ideal / row["predicted"]
@@ -156,8 +159,8 @@ def _predicted(frame: pd.DataFrame, kernel: str, direction: str) -> float:
 def _memory(frame: pd.DataFrame) -> tuple[Interval | None, float]:
     rows = cells.of(frame)
     rows = rows[(rows["phase"] == "memory") & (rows["n"] == N) & (rows["m"] == M) & (rows["k"] == K)]
-    sizes = rows.groupby("metric")["value"].max()
-    if not {"device_bytes", "packed_bytes", "vector_bytes"} <= set(sizes.index):
+    sizes: dict[Any, float] = rows.groupby("metric")["value"].max().to_dict()
+    if not {"device_bytes", "packed_bytes", "vector_bytes"} <= set(sizes):
         return None, np.nan
     held = (sizes["device_bytes"] - sizes["vector_bytes"]) / sizes["packed_bytes"]
     return Interval(float(held), np.nan, np.nan), np.nan

@@ -1,8 +1,9 @@
-"""Products of large matrices: the GPU's time, the whole call's, the kernels' of a product, and the memory they take."""
+"""Products of large matrices: the GPU's time, the whole call's, that of each kernel, and the memory they take."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,9 +120,9 @@ def _trusted(session: Session, kernel: str) -> None:
 
 
 def time_product(session: Session, Z: Any, panels: Panels, vectors: Vectors, place: dict[str, Any]) -> None:
-    """The GPU's time with vectors there, that of each stage, the whole call's with vectors of the host, the error of some
-    outputs, and what the measured limits predict."""
-    direction, k, target = place["direction"], place["k"], place["target"]
+    """The GPU's time with vectors there, that of each stage, the whole call's with vectors of the host, the error of
+    some outputs, and what the measured limits predict."""
+    direction, k = place["direction"], place["k"]
     asked, product = session.settings, getattr(Z, direction)
     X = vectors.host(direction, k)
     there = Z.place(X)
@@ -137,7 +138,7 @@ def time_product(session: Session, Z: Any, panels: Panels, vectors: Vectors, pla
 
 
 def predicted(session: Session, place: dict[str, Any]) -> None:
-    """What the product moves and takes, and the time of each at the measured limits; note: the largest is the model's."""
+    """What the product moves and takes, and the time of each at the measured limits: the largest is the model's."""
     work = predict.amounts(place["kernel"], place["target"], place["n"], place["m"], place["k"], place["direction"])
     for what, amount in work.items():
         session.add(f"work_{what}", amount, "1", **place)
@@ -179,8 +180,8 @@ def _dosages(panels: Panels, direction: str, i: int) -> np.ndarray:
 
 
 def _memory(session: Session, Z: GpuMatrix, panels: Panels, place: dict[str, Any]) -> None:
-    """Bytes that CuPy's pool has taken of the GPU for the matrix, its work space and the vectors of a product, the more
-    of both directions; and those of a .bed file and of the vectors."""
+    """Bytes that CuPy's pool has taken of the GPU for the matrix, its work space and the vectors of a product, the
+    more of both directions; and those of a .bed file and of the vectors."""
     pool, problem = panels.gpu.cupy.get_default_memory_pool(), Problem(panels.n, panels.m, place["k"])
     taken = 0
     for direction in DIRECTIONS:
@@ -199,7 +200,7 @@ def _memory(session: Session, Z: GpuMatrix, panels: Panels, place: dict[str, Any
 def _pair(
     session: Session, devices: list[Gpu], panels: Panels, other: str, vectors: Vectors, place: dict[str, Any]
 ) -> None:
-    """gpu_2bit in its best target and another kernel, in turn, in random order. Rows of one repeat belong together."""
+    """gpu_2bit in its last path and another kernel, in turn, in random order. Rows of a repeat belong together."""
     asked, gpu = session.settings, devices[0]
     mine = devices[-1].arch
     _trusted(session, f"gpu_2bit/{mine}")
@@ -225,7 +226,7 @@ def _in_turn(
     session: Session, gpu: Gpu, sides: dict[str, Any], order: np.random.Generator, there: Any, place: dict[str, Any]
 ) -> None:
     calls: dict[str, Callable[[], object]] = {
-        name: lambda product=getattr(Z, place["direction"]): product(there) for name, (Z, _) in sides.items()
+        name: partial(getattr(Z, place["direction"]), there) for name, (Z, _) in sides.items()
     }
     with gpu.used():
         clock = measure.stream_clock(gpu.cupy.cuda)
@@ -250,10 +251,7 @@ def _missing(session: Session, devices: list[Gpu], panels: Panels, vectors: Vect
             there = Z.place(vectors.host(direction, place["k"]))
             passes = [("called", Z)] + ([("missing", Z.missing)] if Z.missing else [])
             for method, matrix in passes:
-                call = getattr(matrix, direction)
-                for repeat, sample in enumerate(
-                    device_samples(panels.gpu, lambda: call(there), session.settings.repeats)
-                ):
-                    session.add(
-                        "kernel_time", sample.wall, "s", method=method, repeat=repeat, calls=sample.calls, **where
-                    )
+                call = partial(getattr(matrix, direction), there)
+                for repeat, sample in enumerate(device_samples(panels.gpu, call, session.settings.repeats)):
+                    how = {"method": method, "repeat": repeat, "calls": sample.calls}
+                    session.add("kernel_time", sample.wall, "s", **how, **where)
