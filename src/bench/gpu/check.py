@@ -104,7 +104,7 @@ def check_all(session: Session, devices: list[Gpu]) -> None:
         place = {"phase": "verify", "n": n, "m": m, "missing_rate": rate, "kernel": "gpu_2bit", "target": gpu.arch}
         _cut_otherwise(session, *held[rate], place | {"k": asked.checked_columns[0]})
     reference = held[rate][1]
-    for name in ("gpu_fma", "gpu_dense"):
+    for name in asked.others:
         place = {
             "phase": "verify",
             "n": n,

@@ -42,12 +42,8 @@ def run(folder: Path, settings: Settings, clock: Clock = CLOCK, say: Callable[[s
 
 def _measure(session: Session, devices: list[Gpu]) -> None:
     asked, gpu = session.settings, devices[0]
-    session.step(
-        "properties", lambda: device.properties(session), needs=1, metric="device_memory", unit="B", phase="device"
-    )
-    session.step(
-        "bandwidth", lambda: rates.bandwidth(session, gpu), needs=10, metric="copy_peak", unit="B/s", phase="limits"
-    )
+    session.step("properties", lambda: device.properties(session), needs=1, metric="device_memory", phase="device")
+    session.step("bandwidth", lambda: rates.bandwidth(session, gpu), needs=10, metric="copy_peak", phase="limits")
     for own in devices:
         session.step(
             f"rates of {own.arch}",
@@ -77,7 +73,6 @@ def _measure(session: Session, devices: list[Gpu]) -> None:
         lambda: device.state(session, "after"),
         needs=1,
         metric="clock_sm",
-        unit="1/s",
         phase="device",
     )
 

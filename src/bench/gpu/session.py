@@ -26,7 +26,8 @@ class Settings:
     sizes: individuals that are timed, at `snps` SNPs. columns: k. slices: digits of gpu_2bit. checked: (n, m) of the
     products that are compared with exact ones. checked_columns, checked_slices: of these. missing: share of missing
     calls, where there are any. repeats: of a time. seconds: of the run. buffer: bytes that are copied and read for
-    the bandwidth. rounds: of a micro-benchmark. gram: individuals of the timed X X'. steps: of PCG.
+    the bandwidth. rounds: of a micro-benchmark. others: kernels that gpu_2bit is paired with; pairs: how often.
+    steps: of PCG.
     """
 
     sizes: tuple[int, ...] = (751_000, 102_000, 3_100_000)
@@ -41,7 +42,8 @@ class Settings:
     seconds: float = 520.0
     buffer: int = 2 << 30
     rounds: int = 1 << 14
-    gram: int = 20_000
+    others: tuple[str, ...] = ("gpu_fma", "gpu_dense")
+    pairs: int = 15
     steps: int = 20
     seed: int = 1
 

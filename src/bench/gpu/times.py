@@ -22,7 +22,6 @@ from bench.kernels.gpu_2bit.matrix import GpuMatrix
 
 CALLS = 4  # of a sample at the least: the GPU has the next one's work before the last has ended
 SAMPLED = 4  # outputs of a large product that are compared with sums in long double
-PAIRS = 15
 
 
 class Vectors:
@@ -71,7 +70,7 @@ def time_size(session: Session, devices: list[Gpu], n: int) -> None:
                     needs=3,
                     **here,
                 )
-        for other in ("gpu_fma", "gpu_dense"):
+        for other in asked.others:
             here = place | {"against": other, "k": k}
             session.step(
                 f"pair {size}, {other}",
@@ -231,7 +230,7 @@ def _in_turn(
     with gpu.used():
         clock = measure.stream_clock(gpu.cupy.cuda)
         counts = {n: measure.calls_of_a_sample(call, measure.once(call, clock), clock) for n, call in calls.items()}
-        for repeat in range(PAIRS):
+        for repeat in range(session.settings.pairs):
             for name in order.permutation(list(calls)).tolist():
                 sample = measure.once(calls[name], clock, calls=counts[name])
                 where = place | {"kernel": name, "target": sides[name][1], "repeat": repeat}
