@@ -1,5 +1,6 @@
 """`bench gpu` under the emulation of a GPU, at toy sizes and with clocks that tell what they are told."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -54,6 +55,7 @@ def toy(tmp_path_factory):
         patch.setattr(nvrtc, "lacks", lambda: None)
         patch.setattr(nvrtc, "version", lambda: "13.0")
         patch.setattr(profile.shutil, "which", lambda _: None)
+        patch.setattr(run, "exclusive", contextlib.nullcontext)
         patch.setattr(cupy_stand_in, "STATE", cupy_stand_in.State(capability="8.0", shared=163 << 10))
         folder = tmp_path_factory.mktemp("gpu")
         yield folder, run.run(folder, TOY, clock(), lambda _: None)
@@ -69,6 +71,7 @@ def emulated(gpu, monkeypatch):
     """The state of an emulated A100, for runs that get not far."""
     gpu.capability, gpu.shared = "8.0", 163 << 10
     monkeypatch.setattr(nvrtc, "version", lambda: "13.0")
+    monkeypatch.setattr(run, "exclusive", contextlib.nullcontext)  # nothing here is timed
     return gpu
 
 
@@ -108,7 +111,7 @@ def test_times_are_those_of_the_events_and_have_predictions(frame):
         assert (took["calls"] >= times.CALLS).all()
         parts = here[here["metric"] == "stage_time"].set_index("part")["value"]
         assert set(parts.index) == set(stages.PARTS.values())
-        assert parts.sum() == pytest.approx(took["value"].median(), rel=0.1)
+        assert 0.7 < parts.sum() / took["value"].median() < 1.01  # what is no launch is no stage
         whole = here[here["metric"] == "product_time"]
         assert whole["value"].to_numpy(float) == pytest.approx(0.001 / whole["calls"].to_numpy(float))
         limits = predict.limits(frame.to_dict("records"))
@@ -150,9 +153,8 @@ def test_the_generated_genotypes_are_those_of_their_definition(emulated, monkeyp
     monkeypatch.setattr(generate, "BLOCK", 40 * 101)  # 40 SNPs at a time
     packed = generate.on_host(Gpu(0, "sm_80"), n, m, seed=7, missing=rate)
     key = splitmix(np.uint64([7]))
-    frequency = 3277 + (
-        (splitmix(key ^ np.arange(m, dtype=np.uint64)) & np.uint64(0xFFFF)) * np.uint64(58982) >> np.uint64(16)
-    )
+    of_snp = splitmix(key ^ np.arange(m, dtype=np.uint64)) & np.uint64(0xFFFF)
+    frequency = 3277 + (of_snp * np.uint64(58982) >> np.uint64(16))
     bits = splitmix(key + (np.arange(m, dtype=np.uint64)[:, None] << np.uint64(32) | np.arange(n, dtype=np.uint64)))
     alleles = [(bits >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16)]
     dosages = sum((a < frequency[:, None]).astype(int) for a in alleles)

@@ -143,7 +143,7 @@ def _against_fma(frame: pd.DataFrame, direction: str) -> tuple[Interval | None, 
 
 def _predicted(frame: pd.DataFrame, kernel: str, direction: str) -> float:
     """The model's seconds of a kernel where the bars are; of gpu_2bit with 7 digits in the faster path."""
-    rows = cells.of(frame)
+    rows = cells.of(frame).dropna(subset=["target"])
     rows = rows[
         (rows["metric"] == "predicted_time")
         & (rows["kernel"] == kernel)
