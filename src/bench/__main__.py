@@ -95,7 +95,8 @@ def pedigree(options: argparse.Namespace) -> None:
     """Simulate a pedigree: founders, then generations of selected sires and many dams."""
     from bench.genotypes.stages import make_pedigree
 
-    make_pedigree(command_line.json_object(options.spec, "--spec"), name=options.name, out=options.out)
+    entry = command_line.json_object(options.spec, "--spec")
+    make_pedigree(entry, name=options.name, out=options.out, genedrop=_genedrop)
 
 
 def chromosome(options: argparse.Namespace) -> None:
@@ -120,6 +121,23 @@ def _genedrop() -> Path:
     if made.library is None:
         raise BenchError(f"livestock needs a compiled gene drop: {made.reason}")
     return made.library
+
+
+def genedrop(options: argparse.Namespace) -> None:
+    """Drop genes through a dairy pedigree and pack all genotypes, chromosome by chromosome; print seconds, memory,
+    bytes a second, and how fast this machine copies."""
+    from bench.build import installed
+    from bench.machine import Limits
+    from bench.population_rates import rates
+
+    limits = installed("limits")
+    if limits.library is None:
+        raise BenchError(f"the copy bandwidth needs the compiled limits: {limits.reason}")
+    if not options.out.is_dir():
+        raise BenchError(f"{options.out}: no such folder; name one with room for a chromosome's .bed file")
+    sizes = {key: getattr(options, key) for key in ("animals", "snps", "chromosomes", "threads", "out")}
+    for name, value in rates(_genedrop(), Limits(limits.library), **sizes).items():
+        print(f"{name}\t{value:.4g}", flush=True)
 
 
 def assemble(options: argparse.Namespace) -> None:
@@ -465,6 +483,7 @@ def gpu(options: argparse.Namespace) -> int:
 
 VERBS = {
     "machine": machine,
+    "genedrop": genedrop,
     "kernels": kernels_,
     "config": config,
     "plan": plan,

@@ -79,6 +79,13 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--out", help="folder for the data and their dataset.json")
     at.add_argument("--jobs", type=int, default=1, help="chromosomes of livestock simulated at a time (default 1)")
 
+    at = verb("genedrop", "what dropping genes and packing genotypes takes here, against the copy bandwidth")
+    at.add_argument("--animals", type=int, default=1_000_000, help="of the pedigree, all genotyped (default 1000000)")
+    at.add_argument("--snps", type=int, default=1667, help="on each chromosome (default 1667)")
+    at.add_argument("--chromosomes", type=int, default=10, metavar="N", help="how many (default 10)")
+    at.add_argument("--threads", type=int, default=2, metavar="N", help="OpenMP threads (default 2)")
+    path(at, "--out", help="folder for the .bed files, which are removed again")
+
     at = verb("convert", "between BLUPF90's SNP file and PLINK's .bed, .bim and .fam")
     sources = ["blupf90", "plink"]
     at.add_argument("--from", dest="source", choices=sources, required=True, metavar="NAME", help="blupf90 or plink")

@@ -28,7 +28,7 @@ USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the 
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that decide which kernels can run. Sizes in bytes."""
+    """The facts that decide which kernels can run. Sizes in bytes; gpu_memory is the first GPU's."""
 
     host: str
     cpu: str
@@ -37,6 +37,7 @@ class Machine:
     memory: int
     gpus: tuple[str, ...] = ()
     driver: str = ""
+    gpu_memory: int = 0
 
     @property
     def usable_memory(self) -> int:
@@ -48,7 +49,7 @@ class Machine:
 def this_machine() -> Machine:
     """The machine that this process runs on, as far as its affinity and its cgroup let it."""
     info = _cpuinfo()
-    gpus, driver = _gpus()
+    gpus, driver, gpu_memory = _gpus()
     return Machine(
         host=platform.node(),
         cpu=info.get("model name", platform.processor() or platform.machine()),
@@ -57,6 +58,7 @@ def this_machine() -> Machine:
         memory=memory_limit(),
         gpus=gpus,
         driver=driver,
+        gpu_memory=gpu_memory,
     )
 
 
@@ -84,17 +86,20 @@ def _core_count() -> int:
     return max(1, min(counts))
 
 
-def _gpus() -> tuple[tuple[str, ...], str]:
-    """Names of the NVIDIA GPUs and the driver's version, from nvidia-smi."""
+def _gpus() -> tuple[tuple[str, ...], str, int]:
+    """Names of the NVIDIA GPUs, the driver's version, and the first one's memory in bytes, from nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
-        return (), ""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        return (), "", 0
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return (), ""
-    rows = [line.split(", ") for line in done.stdout.splitlines() if ", " in line]
-    return tuple(row[0] for row in rows if not done.returncode), rows[0][1] if rows else ""
+        return (), "", 0
+    rows = [line.split(", ") for line in done.stdout.splitlines() if line.count(", ") == 2]
+    if done.returncode or not rows:
+        return (), "", 0
+    _, driver, mebibytes = rows[0]
+    return tuple(row[0] for row in rows), driver, int(mebibytes) << 20 if mebibytes.isdigit() else 0
 
 
 def caches() -> dict[str, int]:

@@ -50,6 +50,7 @@ class State:
 
 
 STATE = State()
+FENCE = 64 << 10  # bytes
 
 
 class ndarray(NDArrayOperatorsMixin):
@@ -57,8 +58,10 @@ class ndarray(NDArrayOperatorsMixin):
 
     __array_priority__ = 100
 
-    def __init__(self, held: np.ndarray, device: int | None = None):
+    def __init__(self, held: np.ndarray, device: int | None = None, fence: np.ndarray | None = None):
+        """fence: bytes after the array's memory that nobody may write."""
         self._held, self.device = held, STATE.device if device is None else device
+        self.fence = fence
 
     shape = property(lambda self: self._held.shape)
     dtype = property(lambda self: self._held.dtype)
@@ -81,7 +84,7 @@ class ndarray(NDArrayOperatorsMixin):
         return float(self.get())
 
     def __getitem__(self, key: Any) -> ndarray:
-        return ndarray(np.asarray(self._held[_opened(key)]), self.device)
+        return ndarray(np.asarray(self._held[_opened(key)]), self.device, self.fence)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(value, np.ndarray):
@@ -139,7 +142,7 @@ class ndarray(NDArrayOperatorsMixin):
         return ndarray(self._held.astype(dtype, copy=copy), self.device)
 
     def reshape(self, *shape: Any) -> ndarray:
-        return ndarray(self._held.reshape(*shape), self.device)
+        return ndarray(self._held.reshape(*shape), self.device, self.fence)
 
     def copy(self) -> ndarray:
         return ndarray(self._held.copy(), self.device)
@@ -178,16 +181,16 @@ def _poisoned(shape: Any, dtype: Any) -> np.ndarray:
 
 
 def empty(shape: Any, dtype: Any = float) -> ndarray:
-    made = np.empty(shape, dtype)
-    _take(made.nbytes)
-    np.frombuffer(made.data, np.uint8)[:] = 0xA5
-    return ndarray(made)
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    _take(count)
+    memory = np.full(count + FENCE, 0xA5, np.uint8)
+    return ndarray(memory[:count].view(dtype).reshape(shape), fence=memory[count:])
 
 
 def zeros(shape: Any, dtype: Any = float) -> ndarray:
-    made = np.zeros(shape, dtype)
-    _take(made.nbytes)
-    return ndarray(made)
+    made = empty(shape, dtype)
+    made.fill(0)
+    return made
 
 
 def _take(count: int) -> None:
@@ -290,7 +293,7 @@ class Device:
     def __init__(self, number: int = 0):
         assert 0 <= number < STATE.devices
         self.number = number
-        self.attributes = {"MultiProcessorCount": 4, "MaxSharedMemoryPerBlockOptin": STATE.shared}
+        self.attributes = {"MultiProcessorCount": 4}
 
     def __enter__(self) -> Device:
         self._before, STATE.device = STATE.device, self.number
@@ -315,14 +318,15 @@ class Function:
         assert shared_mem <= self.max_dynamic_shared_size_bytes <= STATE.shared
         assert all(0 < size < 2**31 for size in grid)
         assert all(size < 65_536 for size in grid[1:])
-        arguments = tuple(_strict(a, STATE.device) if isinstance(a, ndarray) else a for a in arguments)
+        fences = [a.fence for a in arguments if isinstance(a, ndarray) and a.fence is not None]
+        opened = tuple(_strict(a, STATE.device) if isinstance(a, ndarray) else a for a in arguments)
         STATE.launched.append(self._name)
         STATE.now += 1e-3
         STATE.lost = STATE.lost or len(STATE.launched) == STATE.lost_after
         _alive()
-        _do(lambda: self._run(grid, block[0], arguments, shared_mem))
+        _do(lambda: self._run(grid, block[0], opened, shared_mem, fences))
 
-    def _run(self, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int) -> None:
+    def _run(self, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int, fences: Any) -> None:
         values = []
         for a in arguments:
             if isinstance(a, np.ndarray):
@@ -338,6 +342,7 @@ class Function:
         )
         assert said is not None, f"no kernel {self._name}"
         assert not said, f"{self._name}: {said.decode()}"
+        assert all((fence == 0xA5).all() for fence in fences), f"{self._name} writes past the end of an array"
 
 
 class RawModule:

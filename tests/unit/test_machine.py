@@ -161,12 +161,17 @@ def programs(tmp_path, monkeypatch):
 
 
 def test_gpus_are_listed_with_their_driver(programs, fresh):
-    programs("nvidia-smi", "echo 'NVIDIA H100, 550.1'; echo 'NVIDIA A100, 550.1'")
+    programs("nvidia-smi", "echo 'NVIDIA H100, 550.1, 81559'; echo 'NVIDIA A100, 550.1, 40960'")
     assert this_machine().gpus == ("NVIDIA H100", "NVIDIA A100")
-    assert this_machine().driver == "550.1"
+    assert (this_machine().driver, this_machine().gpu_memory) == ("550.1", 81559 << 20)
 
 
-@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'", "echo 'a, b'; exit 9"])
+def test_a_gpu_that_does_not_tell_its_memory_has_none_to_plan_with(programs, fresh):
+    programs("nvidia-smi", "echo 'GRID, 550.1, [N/A]'")
+    assert (this_machine().gpus, this_machine().gpu_memory) == (("GRID",), 0)
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'", "echo 'a, b, 1'; exit 9"])
 def test_a_driver_without_a_gpu_is_no_gpu(programs, fresh, script):
     programs("nvidia-smi", script)
     assert this_machine().gpus == ()

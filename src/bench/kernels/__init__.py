@@ -191,6 +191,9 @@ class Kernel:
             return f"{self.name} has no {problem.dtype} path; it has {', '.join(self.dtypes)}"
         if reason := self.declines(problem):
             return reason
+        if self.device_bytes and (need := self.device_bytes(problem)) > machine.gpu_memory:
+            has = f"{machine.gpus[0]} has {machine.gpu_memory / 1e9:.1f} GB"
+            return f"needs {need / 1e9:.1f} GB of GPU memory, {has}"
         need = self.bytes_needed(problem) + problem.vector_bytes
         if need > memory:
             return f"needs {need / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB can be used"

@@ -14,6 +14,16 @@ ARCHITECTURES = {
     "sm_90": "9.0",
     "sm_90a": "9.0",
 }
+# Bytes of shared memory that a block may have.
+SHARED = {
+    "sm_80": 163 << 10,
+    "sm_86": 99 << 10,
+    "sm_89": 99 << 10,
+    "sm_100": 227 << 10,
+    "sm_120": 99 << 10,
+    "sm_90": 227 << 10,
+    "sm_90a": 227 << 10,
+}
 PANEL = 512  # individuals of a panel, and what SNPs are padded to: a whole number of any product's chunks
 
 

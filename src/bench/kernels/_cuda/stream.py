@@ -22,18 +22,23 @@ CHUNK = 512 << 20  # bytes of a chunk at the most
 SHARE = 0.5  # of a device's free memory that the chunks take
 
 
-class Stream:
-    """Some individuals of a .bed, chunk by chunk. BenchError: the host or the device has too little memory."""
+def chunk_of(gpu: Gpu, n: int) -> int:
+    """How many SNPs of n individuals a chunk can have. BenchError: the device's memory does not hold one panel's."""
+    free, needed = gpu.free_memory(), panel_bytes(n, PANEL)
+    if not (panels := min(CHUNK, int(SHARE * free / STREAMED)) // needed):
+        raise BenchError(
+            f"GPU {gpu.number}: to stream {PANEL} SNPs of {n} individuals at a time takes "
+            f"{STREAMED * needed / SHARE / 1e9:.3g} GB, {free / 1e9:.3g} GB are free"
+        )
+    return panels * PANEL
 
-    def __init__(self, gpu: Gpu, packed: PackedGenotypes, individuals: slice):
+
+class Stream:
+    """Some individuals of a .bed, `size` SNPs at a time. BenchError: the host has too little memory."""
+
+    def __init__(self, gpu: Gpu, packed: PackedGenotypes, individuals: slice, size: int):
         rows = rows_of(packed, individuals)
-        n, free = individuals.stop - individuals.start, gpu.free_memory()
-        size = min(CHUNK, int(SHARE * free / STREAMED)) // panel_bytes(n, PANEL) * PANEL
-        if not size:
-            raise BenchError(
-                f"GPU {gpu.number}: to stream {PANEL} SNPs of {n} individuals takes "
-                f"{STREAMED * panel_bytes(n, PANEL) / 1e9:.3g} GB twice over, {free / 1e9:.3g} GB are free"
-            )
+        n = individuals.stop - individuals.start
         if rows.size > (there := memory_available()):
             raise BenchError(
                 f"{packed.path or 'genotypes'}: the GPU's memory does not hold them, and to stream them takes "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bench.kernels._cuda.architectures import SHARED
 from bench.kernels._cuda.panels import ROW
 from bench.kernels.gpu_2bit import DIGITS, wgmma
 
 ROWS, WARPS = 512, 8  # outputs and warps of a block
-LARGE = 160 << 10  # bytes of shared memory that a block of an A100 or Hopper may have; others have 99 KB
+LARGE = 160 << 10  # bytes of shared memory that the larger of two geometries takes
 # A block's sums stay below 2³¹ up to 131,000 SNPs (a dosage may stand for 64 times itself) and 8 million individuals.
 LIMIT = {False: 65_536, True: 4 << 20}
 
@@ -41,15 +43,21 @@ class Variant:
         return max(self.stages * (genotypes + columns * self.chunk), WARPS * 16 * (columns + 2) * 4)
 
 
-def variant(digits: int, *, transposed: bool, decode: int, shared: int, hopper: bool) -> Variant:
-    """For `digits` columns of digits on a device with `shared` bytes of shared memory for a block."""
-    tiles = -(-digits // 8)
+def variant(arch: str, digits: int, *, transposed: bool, decode: int) -> Variant:
+    """For `digits` columns of digits."""
+    tiles, hopper = -(-digits // 8), arch == "sm_90a"
     if hopper:
         tiles = next(t for t in wgmma.TILES if t >= tiles)
     chunk, stages = (256, 3) if transposed else (128, 4)
-    if shared < LARGE:
+    if SHARED[arch] < LARGE:
         chunk, stages = 128, 3
     return Variant(tiles, chunk, stages, transposed, decode, hopper)
+
+
+def variants(arch: str) -> list[Variant]:
+    """All that a device of this architecture may be asked for."""
+    cases = itertools.product(range(8, DIGITS + 1, 8), (False, True), range(3))
+    return list(dict.fromkeys(variant(arch, d, transposed=t, decode=decode) for d, t, decode in cases))
 
 
 def groups(k: int, slices: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from bench.kernels._cuda.architectures import architecture, padded
 from bench.kernels._cuda.arrays import received, returned
 from bench.kernels._cuda.gpu import Gpu, gpus
 from bench.kernels._cuda.panels import Panels, blocks, resident
-from bench.kernels._cuda.stream import Stream
+from bench.kernels._cuda.stream import Stream, chunk_of
 from bench.kernels._operands import CLOSED, check_rows
 from bench.kernels.gpu_2bit import device_bytes, slices_of
 from bench.kernels.gpu_2bit.sums import CALLED_DOSAGES, DOSAGES, MISSING_CALLS, Multiplier, Sums
@@ -27,6 +27,10 @@ class Part:
     gpu: Gpu
     by: Multiplier
     individuals: slice
+
+    @property
+    def count(self) -> int:
+        return self.individuals.stop - self.individuals.start
 
 
 class GpuMatrix:
@@ -56,7 +60,9 @@ class GpuMatrix:
             missing = any(panels.missing for panels in self._held)
             self.bytes_held = sum(panels.nbytes for panels in self._held)
         else:
-            self._streams = [Stream(part.gpu, packed, part.individuals) for part in self._parts]
+            # All GPUs are at the same SNPs at a time: Z'U is a sum over them.
+            size = min(chunk_of(part.gpu, part.count) for part in self._parts)
+            self._streams = [Stream(part.gpu, packed, part.individuals, size) for part in self._parts]
             missing = bool(packed.code_counts()[:, 1].any())
             self.bytes_held = sum(stream.nbytes for stream in self._streams)
         self._count(missing)
@@ -80,8 +86,7 @@ class GpuMatrix:
     def _fits(self, packed: PackedGenotypes) -> bool:
         """Whether every GPU holds its individuals whole beside the work space of ten columns."""
         for part in self._parts:
-            n = part.individuals.stop - part.individuals.start
-            if device_bytes(Problem(n, packed.n_snps, 10)) > part.gpu.free_memory():
+            if device_bytes(Problem(part.count, packed.n_snps, 10)) > part.gpu.free_memory():
                 return False
         return True
 
@@ -145,7 +150,7 @@ class GpuMatrix:
         sums = []
         for part in self._parts:
             with part.gpu.used():
-                out = home.empty((part.individuals.stop - part.individuals.start, V.shape[1]))
+                out = home.empty((part.count, V.shape[1]))
                 sums.append(Sums(part.by, out, home.asarray(largest), shared=self.streamed))
         for snps, panels in self._chunks():
             for part, own, sum_ in zip(self._parts, panels, sums, strict=True):

@@ -76,13 +76,7 @@ class Multiplier:
     ) -> None:
         """Add the products of a group of X's columns to `into`."""
         gpu, (first, width) = self.gpu, group
-        how = variant(
-            width * self.slices,
-            transposed=transposed,
-            decode=decode,
-            shared=gpu.shared_memory,
-            hopper=gpu.arch == "sm_90a",
-        )
+        how = variant(gpu.arch, width * self.slices, transposed=transposed, decode=decode)
         outputs, inputs = (panels.m, panels.n) if transposed else (panels.n, panels.m)
         parts = cut(outputs, inputs, how, gpu.multiprocessors)
         if self.splits:
