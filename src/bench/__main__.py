@@ -481,37 +481,12 @@ def gpu(options: argparse.Namespace) -> int:
     return status
 
 
-VERBS = {
-    "machine": machine,
-    "genedrop": genedrop,
-    "kernels": kernels_,
-    "config": config,
-    "plan": plan,
-    "pedigree": pedigree,
-    "chromosome": chromosome,
-    "assemble": assemble,
-    "dataset": dataset,
-    "convert": convert,
-    "check": check,
-    "predict": predict,
-    "oracle": oracle,
-    "build": build,
-    "run": run,
-    "refuse": refuse,
-    "collect": collect,
-    "history": history,
-    "table": table,
-    "figure": figure,
-    "compare": compare,
-    "claims": claims,
-    "solve": solve,
-    "variances": variances,
-    "validate": validate,
-    "crossvalidate": crossvalidate,
-    "summary": summary,
-    "agreement": agreement,
-    "gpu": gpu,
-}
+CALLS = (
+    machine, genedrop, kernels_, config, plan, pedigree, chromosome, assemble, dataset, convert, check, predict,
+    oracle, build, run, refuse, collect, history, table, figure, compare, claims, solve, variances, validate,
+    crossvalidate, summary, agreement, gpu,
+)  # fmt: skip
+VERBS = {call.__name__.rstrip("_"): call for call in CALLS}  # kernels_ would hide the package
 
 
 if __name__ == "__main__":

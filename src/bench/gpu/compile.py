@@ -25,9 +25,7 @@ def variants(session: Session, devices: list[Gpu]) -> list[tuple[str, Variant]]:
         if decode == MISSING_CALLS and (s, k) != (SLICES, asked.columns[0]):
             continue  # the pass over missing calls is timed with these alone
         for _, width in groups(k, s):
-            how = variant(
-                width * s, transposed=transposed, decode=decode, shared=gpu.shared_memory, hopper=gpu.arch == "sm_90a"
-            )
+            how = variant(gpu.arch, width * s, transposed=transposed, decode=decode)
             found[gpu.arch, how] = None
     return list(found)
 
