@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -56,6 +57,18 @@ def machine(options: argparse.Namespace) -> None:
     if options.out:
         write_json(options.out, facts)
     print(json.dumps(facts, indent=1) if options.json else to_text(facts))
+
+
+def allocate(options: argparse.Namespace) -> int:
+    """Run a command on a node of its own and wait: sbatch --wait --exclusive, with the partition and account of the
+    profile. Its output goes to the log, whose end is printed; the exit code is the command's."""
+    from bench.cluster import allocate, end_of
+
+    how = {"log": options.log, "profile": options.profile, "options": shlex.split(options.sbatch)}
+    status = allocate(options.command, **how)
+    print(end_of(options.log))
+    print(f"log: {options.log}\nexit code: {status}")
+    return status
 
 
 def kernels_(options: argparse.Namespace) -> None:
@@ -467,24 +480,18 @@ def gpu(options: argparse.Namespace) -> int:
     """Check, time and profile the first NVIDIA GPU with data that are generated on it, into gpu.json, which is whole
     after every step; then draw measurements.parquet, tables and a roofline beside it. Status 1: a product was wrong,
     or the GPU was lost."""
-    from bench.gpu import report
+    from bench.gpu.run import Settings, measure_and_draw, report
 
-    status = 0
-    if not options.draw:
-        from bench.gpu.run import run as measure_gpu
-        from bench.gpu.session import Settings
-
-        settings = Settings(sizes=options.sizes, snps=options.snps, seconds=options.seconds)
-        session = measure_gpu(options.out, settings)
-        status = FAULT if session.faults else int(bool(session.wrong or session.lost))
-    print(report.write(options.out))
-    return status
+    if options.draw:
+        print(report.write(options.out))
+        return 0
+    return measure_and_draw(options.out, Settings(sizes=options.sizes, snps=options.snps, seconds=options.seconds))
 
 
 CALLS = (
-    machine, genedrop, kernels_, config, plan, pedigree, chromosome, assemble, dataset, convert, check, predict,
-    oracle, build, run, refuse, collect, history, table, figure, compare, claims, solve, variances, validate,
-    crossvalidate, summary, agreement, gpu,
+    machine, genedrop, allocate, kernels_, config, plan, pedigree, chromosome, assemble, dataset, convert, check,
+    predict, oracle, build, run, refuse, collect, history, table, figure, compare, claims, solve, variances,
+    validate, crossvalidate, summary, agreement, gpu,
 )  # fmt: skip
 VERBS = {call.__name__.rstrip("_"): call for call in CALLS}  # kernels_ would hide the package
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.cluster import PROFILE
 from bench.errors import BenchError
 
 Call = Callable[[argparse.Namespace], "int | None"]
@@ -46,6 +47,12 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--compiler", default="g++", help="C++ compiler for the limits (default: g++)")
     at.add_argument("--json", action="store_true", help="print JSON instead of text")
     path(at, "--out", default=None, help="also write the JSON document here")
+
+    at = verb("allocate", "run a command on a whole node of a Slurm cluster, and wait for it")
+    path(at, "--log", help="where the command's output goes")
+    path(at, "--profile", default=PROFILE, help=f"profile that names partition and account (default: {PROFILE})")
+    at.add_argument("--sbatch", default="", help='options of sbatch, such as "--time=8:00:00"')
+    at.add_argument("command", nargs="+", metavar="COMMAND", help="after --, the command and its arguments")
 
     verb("kernels", "every kernel and target: can this machine run it, and if not, why")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.gpu import check, compile, device, profile, rates, solve, times
+from bench.gpu import check, compile, device, profile, rates, report, solve, times
 from bench.gpu.session import Session, Settings, said
 from bench.kernels._cuda.gpu import Gpu
 from bench.measure import CLOCK, Clock, exclusive
@@ -14,6 +14,7 @@ from bench.provenance import collect_provenance
 from bench.record import Document
 
 VERSION = 1
+FAULT = 70  # as bench.__main__ has it
 TOOL_SECONDS = 60.0  # of a profiler
 
 
@@ -38,6 +39,13 @@ def run(folder: Path, settings: Settings, clock: Clock = CLOCK, say: Callable[[s
         _measure(session, devices)
     session.say(f"{session.left():.0f} s left; {session.folder}/gpu.json")
     return session
+
+
+def measure_and_draw(folder: Path, settings: Settings) -> int:
+    """`run`, and what is drawn from it. 0; 1 if a product was wrong or the GPU was lost; FAULT for one of a part."""
+    session = run(folder, settings)
+    print(report.write(folder))
+    return FAULT if session.faults else int(bool(session.wrong or session.lost))
 
 
 def _measure(session: Session, devices: list[Gpu]) -> None:
