@@ -382,7 +382,7 @@ def test_the_roofline_has_a_panel_per_size_and_the_measured_slope(tmp_path):
     x, y = axes.lines[0].get_data()
     assert np.allclose(y, 3 * x)
     heights = [line.get_ydata()[0] for line in axes.lines[1:4]]
-    assert heights == pytest.approx([1e3 / 7, 1e3 / 4, 30.0])
+    assert heights == pytest.approx([1e3 / 7, 1e3 / 4, 30.0])  # of wgmma, although gpu_fma's sm_90 has no such rate
 
 
 def test_the_tools_of_nvidia_are_read(emulated, tmp_path, monkeypatch):

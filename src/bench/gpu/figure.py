@@ -59,7 +59,7 @@ def _ceilings(frame: pd.DataFrame, timed: pd.DataFrame) -> list[tuple[float, obj
     """(multiply-adds a second, dashes, label): the tensor cores' rate over the digits, and float64's."""
     found: list[tuple[float, object, str]] = []
     archs = {cells.architecture(target) for target in timed["target"]}
-    int8 = max((cells.best(frame, "int8_peak", arch) for arch in archs), default=np.nan)
+    int8 = max((rate for arch in archs if (rate := cells.best(frame, "int8_peak", arch)) > 0), default=np.nan)
     for digits, dashes in CEILINGS.items():
         if digits in set(timed["target"].map(cells.slices)) and int8 > 0:
             found.append((int8 / digits, dashes, f"8-bit tensor cores, S = {digits}"))

@@ -188,12 +188,10 @@ def _memory(session: Session, Z: GpuMatrix, panels: Panels, place: dict[str, Any
         with panels.gpu.used():
             getattr(Z, direction)(Z.place(np.ones((panels.m if direction == "matmul" else panels.n, place["k"]))))
             taken = max(taken, pool.total_bytes())
-    for metric, size in (
-        ("device_bytes", taken),
-        ("packed_bytes", problem.packed_bytes),
-        ("vector_bytes", problem.vector_bytes),
-    ):
-        session.add(metric, size, "B", **place | {"phase": "memory"})
+    place = place | {"phase": "memory"}
+    session.add("device_bytes", taken, "B", **place)
+    session.add("packed_bytes", problem.packed_bytes, "B", **place)
+    session.add("vector_bytes", problem.vector_bytes, "B", **place)
 
 
 def _pair(
