@@ -374,7 +374,7 @@ class _Pool:
     total_bytes = staticmethod(lambda: 1 << 20)
 
 
-get_default_memory_pool = _Pool
+get_default_memory_pool = get_default_pinned_memory_pool = _Pool
 
 
 def _properties(number: int) -> dict[str, Any]:

@@ -365,8 +365,10 @@ void wait_for_copies() {
 
 // wgmma m64nNk32: what it asks of its warps is that it is begun and ended; a warp does 16 rows of it.
 inline void fence_for_wgmma() {}
-inline void begin_wgmma() {}
-inline void end_wgmma() {}
+template <int TILES_>
+void begin_wgmma(int (&)[4][TILES_][4], u32 (&)[4][4]) {}
+template <int TILES_>
+void end_wgmma(int (&)[4][TILES_][4]) {}
 template <int TILES_>
 void wgmma(int (&c)[TILES_][4], const u32 (&a)[4], u64 descriptor) {
     const u64 address = (descriptor & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4, swizzle = descriptor >> 62;

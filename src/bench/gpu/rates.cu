@@ -43,13 +43,14 @@ extern "C" __global__ void and_popc_rate(i64 rounds, i64* out) {
     out[i64(blockIdx.x) * blockDim.x + threadIdx.x] = sum;
 }
 
-// Integers to doubles. The low words of the doubles 1, 2, … are zeros up to 2^20, so the sum of both words is of the high.
+// Integers to doubles, each once: numbers that two rounds shared could be converted for both. The low words of the
+// doubles 1, 2, … are zeros up to 2^20, so the sum of both words is of the high.
 extern "C" __global__ void conversion_rate(i64 rounds, i64* out) {
     u32 bits[CHAINS] = {};
     for (i64 round = 0; round < rounds; round++)
 #pragma unroll
         for (int i = 0; i < CHAINS; i++) {
-            const u64 word = u64(__double_as_longlong(double(int(round) + i)));
+            const u64 word = u64(__double_as_longlong(double(int(round) * CHAINS + i)));
             bits[i] ^= u32(word >> 32) ^ u32(word);
         }
     u32 all = 0;
@@ -59,9 +60,12 @@ extern "C" __global__ void conversion_rate(i64 rounds, i64* out) {
 }
 
 // x → 1 · x + one: a multiplication and an addition in one; `one` is an argument so that nothing is known beforehand.
+// The chains begin at 0, 1, …: of equal ones a compiler may make one.
 extern "C" __global__ void fma_rate(i64 rounds, i64 one, i64* out) {
     const double unit = double(one);
-    double x[CHAINS] = {};
+    double x[CHAINS];
+#pragma unroll
+    for (int i = 0; i < CHAINS; i++) x[i] = i * unit;
     for (i64 round = 0; round < rounds; round++)
 #pragma unroll
         for (int i = 0; i < CHAINS; i++) x[i] = fma(x[i], unit, unit);

@@ -38,8 +38,8 @@ class Rate:
 
 
 def _conversions(rounds: int) -> int:
-    words = (np.arange(rounds)[:, None] + np.arange(CHAINS)).astype(float).view(np.uint64)
-    return int(np.bitwise_xor.reduce((words >> np.uint64(32)).ravel() ^ (words & np.uint64(0xFFFFFFFF)).ravel()))
+    words = np.arange(rounds * CHAINS).astype(float).view(np.uint64)
+    return int(np.bitwise_xor.reduce((words >> np.uint64(32)) ^ (words & np.uint64(0xFFFFFFFF))))
 
 
 MMA = 16 * 8 * 32 / WARP  # multiply-adds of m16n8k32, a thread's share
@@ -48,7 +48,7 @@ RATES = (
     Rate("int8_peak", "mma_rate", CHAINS * MMA, lambda rounds: CHAINS * 4 * 32 * rounds),
     Rate("and_popc_peak", "and_popc_rate", CHAINS * 8 * MMA, lambda rounds: CHAINS * 4 * 256 * rounds),
     Rate("conversion_peak", "conversion_rate", CHAINS, _conversions),
-    Rate("fma_peak", "fma_rate", CHAINS, lambda rounds: CHAINS * rounds, arguments=(1,)),
+    Rate("fma_peak", "fma_rate", CHAINS, lambda rounds: CHAINS * rounds + sum(range(CHAINS)), arguments=(1,)),
 )
 OF_HOPPER = Rate(
     "int8_peak",

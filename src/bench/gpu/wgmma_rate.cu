@@ -10,13 +10,17 @@ extern "C" __global__ void __launch_bounds__(256, 1) wgmma_rate(i64 rounds, i64*
     for (int i = threadIdx.x; i < TILES * 8 * 128; i += 256) shared[i] = 1;
     fence_for_wgmma();
     __syncthreads();
-    const u32 a[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
+    u32 a[4][4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) a[i][j] = 0x01010101u;
     int c[4][TILES][4] = {};
     for (i64 round = 0; round < rounds; round++) {
-        begin_wgmma();
+        begin_wgmma(c, a);
 #pragma unroll
-        for (int i = 0; i < 4; i++) wgmma(c[i], a, wgmma_descriptor(shared));
-        end_wgmma();
+        for (int i = 0; i < 4; i++) wgmma(c[i], a[i], wgmma_descriptor(shared));
+        end_wgmma(c);
     }
     i64 sum = 0;
 #pragma unroll

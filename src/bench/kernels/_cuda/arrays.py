@@ -24,6 +24,8 @@ def returned(cupy: Any, out: Any, like: Any, dtype: np.dtype) -> Any:
         return out.get(out=pinned(out.shape, dtype))
     if isinstance(like, cupy.ndarray):
         return out
+    # The other library may use the memory of `like` again before this stream has read it, unless that is awaited.
+    cupy.cuda.get_current_stream().synchronize()
     # The array API's own word for it: jax.numpy, torch and others have it.
     library = type(like).__module__.partition(".")[0]
     namespace = importlib.import_module({"jaxlib": "jax.numpy", "jax": "jax.numpy"}.get(library, library))

@@ -69,10 +69,28 @@ DEVICE void wait_for_copies() {
 
 // What copies wrote to shared memory becomes visible to wgmma, which reads it through another proxy.
 DEVICE void fence_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-DEVICE void begin_wgmma() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-DEVICE void end_wgmma() {
+// Registers that wgmma reads and adds to are settled before the fence, and are read only after the wait: the statements
+// without instructions keep the compiler from moving what writes or reads them to the other side.
+template <class Word, int A, int B>
+DEVICE void settle(Word (&words)[A][B]) {
+#pragma unroll
+    for (int a = 0; a < A; a++)
+#pragma unroll
+        for (int b = 0; b < B; b++) asm volatile("" : "+r"(words[a][b])::"memory");
+}
+template <int TILES_>
+DEVICE void begin_wgmma(int (&sums)[4][TILES_][4], u32 (&operand)[4][4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) settle(sums[i]);
+    settle(operand);
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+template <int TILES_>
+DEVICE void end_wgmma(int (&sums)[4][TILES_][4]) {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#pragma unroll
+    for (int i = 0; i < 4; i++) settle(sums[i]);
 }
 #endif
 

@@ -18,6 +18,7 @@ from bench.kernels._cuda.architectures import ARCHITECTURES, architecture
 COUNT, MEMORY = "BENCH_GPUS", "BENCH_GPU_MEMORY"  # environment: how many GPUs, and bytes of each that may be used
 THREADS = 256  # of a block
 SHARED_AT_ONCE = 48 << 10  # bytes of shared memory that a kernel has without being asked
+NO_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")  # pinned as well
 RESERVED = 256 << 20  # of a device's free memory: left to modules and to CuPy's pool
 
 
@@ -68,7 +69,7 @@ def told(where: str) -> Iterator[None]:
         yield
     except Exception as error:
         name = type(error).__name__
-        if name == "OutOfMemoryError":
+        if name == "OutOfMemoryError" or any(word in str(error) for word in NO_MEMORY):
             raise MemoryError(f"{where}: {_first_line(error)}") from None
         if name in {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
             raise DeviceLost(f"{where}: CuPy says {_first_line(error)}") from None

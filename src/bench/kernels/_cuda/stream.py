@@ -55,6 +55,8 @@ class Stream:
             self._panels = [Panels(gpu, n, size) for _ in range(BUFFERS)]
             self._loaded = [xp.cuda.Event() for _ in range(BUFFERS)]
             self._used = [xp.cuda.Event() for _ in range(BUFFERS)]
+            for event in self._used:  # the copying stream waits for the zeros of the panels as well
+                event.record()
 
     @property
     def nbytes(self) -> int:

@@ -198,8 +198,10 @@ class GpuMatrix:
                 sum_ = Sums(part.by, out, xp.asarray(largest), shared=len(panels) > 1)
                 sum_.add(own, U, transposed=True, decode=decode)
                 sums.append(sum_)
-                if len(panels) > 1:
-                    xp.cuda.get_current_stream().synchronize()
+        if len(sums) > 1:  # all GPUs have begun: now each is waited for
+            for part in self._parts:
+                with part.gpu.used():
+                    part.gpu.cupy.cuda.get_current_stream().synchronize()
         for other in sums[1:]:
             sums[0].absorb(other)
         return sums[0].finish()
@@ -222,12 +224,16 @@ class GpuMatrix:
         return total
 
     def close(self) -> None:
-        """Give the memory of all GPUs back."""
+        """Give the memory of all GPUs back, and what the host's pool has pinned for them."""
+        for part in self._parts if self._streams else ():
+            with part.gpu.used():  # a product may still be fetching from the host's memory
+                part.gpu.cupy.cuda.get_current_stream().synchronize()
         self._held = self._streams = None
         for part in self._parts:
             part.by.close()
             with part.gpu.used():
                 part.gpu.cupy.get_default_memory_pool().free_all_blocks()
+                part.gpu.cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 class MissingCalls:

@@ -101,13 +101,13 @@ DEVICE void load_genotypes(u32 (&operand)[4][4], const char* genotypes, int step
         for (int i = 0; i < 4; i++) operand[tile][i] = bytes[i] & 0x03030303u << 2 * tile;
 }
 
-DEVICE void multiply(int (&sums)[4][TILES][4], const u32 (&operand)[4][4], const char* digits, int step, int lane) {
+DEVICE void multiply(int (&sums)[4][TILES][4], u32 (&operand)[4][4], const char* digits, int step, int lane) {
 #if WGMMA
-    begin_wgmma();
+    begin_wgmma(sums, operand);
 #pragma unroll
     for (int tile = 0; tile < 4; tile++)
         wgmma(sums[tile], operand[tile], wgmma_descriptor(digits + step / 4 * (COLUMNS * 128) + step % 4 * 32));
-    end_wgmma();
+    end_wgmma(sums);
 #else
     const int chunk = 2 * step + (lane >> 3 & 1);
 #pragma unroll
