@@ -316,6 +316,10 @@ class TestRefusals:
         with pytest.raises(MemoryError, match=r"GPU 0: Out of memory allocating"):
             Z.matmul(np.ones((100, 5)))
 
+    def test_memory_that_the_driver_refuses_is_no_lost_gpu(self, gpu):
+        with pytest.raises(MemoryError, match="GPU 0: cudaErrorMemoryAllocation"), cuda.told("GPU 0"):
+            raise cupy_stand_in.CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")  # of pinned memory
+
     def test_a_gpu_that_is_lost(self, gpu):
         Z = opened(gpu, Case.of(20, 30))
         gpu.lost = True

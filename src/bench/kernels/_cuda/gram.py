@@ -54,12 +54,16 @@ def _fill(G: np.ndarray, gpu: Gpu, packed: PackedGenotypes, tile: int) -> None:
             rows.load(bed, snps.start)
         gpu.cupy.cuda.get_current_stream().synchronize()
         turns = [_Turn(gpu, rows, tile) for _ in range(TURNS)]
-        for number, at in enumerate(_tiles(packed.n_samples, tile)):
-            turn = turns[number % TURNS]
-            turn.finish(G)
-            turn.start(*at)
-        for turn in turns:
-            turn.finish(G)
+        try:
+            for number, at in enumerate(_tiles(packed.n_samples, tile)):
+                turn = turns[number % TURNS]
+                turn.finish(G)
+                turn.start(*at)
+            for turn in turns:
+                turn.finish(G)
+        finally:  # an interruption gives back no memory into which a tile is still copied
+            for turn in turns:
+                turn.wait()
 
 
 def _tiles(n: int, side: int) -> Iterator[tuple[slice, slice]]:
@@ -98,11 +102,14 @@ class _Turn:
             for source, destination in zip(there, here, strict=True):
                 source.get(out=destination, blocking=False)
 
+    def wait(self) -> None:
+        self._stream.synchronize()
+
     def finish(self, G: np.ndarray) -> None:
         """Wait for the tile under way, if there is one, and write it to its places in G."""
         if not self._places:
             return
-        self._stream.synchronize()
+        self.wait()
         for (rows, columns), tile in zip(self._places, self._shaped(self._here), strict=True):
             G[rows, columns] = tile
         self._places = []
