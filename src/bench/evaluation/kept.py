@@ -63,7 +63,10 @@ class Kept:
         return found, bool(other)
 
     def remove(self) -> None:
+        """Also what was half-written when a run was killed."""
         self.path.unlink(missing_ok=True)
+        for half in self.path.parent.glob(f".{self.path.name}.*"):
+            half.unlink(missing_ok=True)
 
 
 def problem_of(path: Path, model: Model, *, threads: int = 1, **options: object) -> dict[str, str]:
