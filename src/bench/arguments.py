@@ -205,6 +205,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--forward", metavar="COLUMN", help="train with smaller values of a column, test the last")
     at.add_argument("--rolling", action="store_true", help="test every value of --forward after the first")
     at.add_argument("--reml", action="store_true", help="variances by REML in each fold (default: the model's)")
+    at.add_argument("--resume", action="store_true", help="go on with an interrupted run's folds in --out")
     at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
     at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
 

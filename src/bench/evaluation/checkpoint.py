@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.evaluation.journal import Iterations, Journal
+from bench.evaluation.journal import Iterations, Journal, Silent
 from bench.evaluation.kept import Kept
+from bench.single_step.solve import Estimates, Prepared, solve
 from bench.solvers.operator import on_host
-from bench.solvers.pcg import State
+from bench.solvers.pcg import State, state_bytes
 
 EVERY = 60.0  # seconds between two checkpoints, at the least
 SHARE = 0.01  # of the time that writing them may take
@@ -133,6 +134,19 @@ class Checkpoint:
             raise BenchError(f"{self.path}: the checkpoint is damaged ({error}); solve without --resume") from None
         self._journal.say(f"going on from {self.path}, after {state.steps} steps")
         return state, history, differs
+
+    def solve(self, prepared: Prepared, target: float, max_steps: int) -> Estimates:
+        """Solve to ‖r‖/‖b‖ = target, from the state in the file if there is one."""
+        state, history = None, []
+        if self._kept.path.exists():
+            state, history, _ = self.read()
+        iterations = Iterations(Silent(), target, history)
+        rows, columns = prepared.system.shape
+        self.start(iterations, state_bytes(rows, 1, carried=columns - rows))
+        with self.kept_on_interrupt():
+            return solve(
+                prepared, rtol=target, max_steps=max_steps, progress=iterations, keep=self.keep, resume=state
+            )
 
     def remove(self) -> None:
         self._kept.remove()

@@ -20,7 +20,7 @@ EVERY = 2.0  # seconds between two lines of an iteration
 class Journal:
     """Lines with the time since the start, on `terminal` and in the file `path`, which is there from the first on.
 
-    append: to the log of an interrupted run, which this one goes on with.
+    append: to the log of a run that this one goes on with, or whose results are there until this one has its own.
     """
 
     def __init__(self, path: Path, *, append: bool = False, clock: Clock = CLOCK, terminal: TextIO | None = None):

@@ -28,7 +28,7 @@ from bench.single_step.warm import resume_from
 from bench.solvers import pcg
 from bench.solvers.pcg import Solution, state_bytes
 
-CHECKPOINT = "checkpoint.npz"
+CHECKPOINT, SUMMARY = "checkpoint.npz", "evaluation.json"
 AGAIN = "solve without --resume, or start from a finished evaluation with --start"
 
 
@@ -56,7 +56,7 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         raise BenchError(f"--max-steps: {settings.max_steps} was given; at least 1 was needed")
     if settings.resume and settings.start is not None:
         raise BenchError("--resume goes on from the checkpoint in --out, --start from another evaluation: give one")
-    with Journal(out / "log.txt", append=settings.resume, clock=clock) as journal:
+    with Journal(out / "log.txt", append=settings.resume or (out / SUMMARY).exists(), clock=clock) as journal:
         if settings.resume and not (out / CHECKPOINT).exists():  # before everything is read
             raise BenchError(f"{out / CHECKPOINT}: there is no such checkpoint; {AGAIN}")
         inputs = read_inputs(path, threads, journal)

@@ -171,8 +171,8 @@ def pcg(
     rhs: (n, k), on the host, or already where the matrix multiplies: the value is returned where it came from.
     start: (n + carried, k). observe(step, x, residual_norm): x the current solution, where the matrix multiplies (do
     not keep or change it), residual_norm (k,) relative to ‖b‖; step 0 is the start. keep(state): after each step;
-    it is valid until pcg goes on, and not to be changed. resume: a state of the same system and tolerance; `start` has
-    no meaning then, and max_steps counts the steps before it too. Not converging is not an error: see
+    it is valid until pcg goes on, and not to be changed. resume: a state of the same system and tolerance; `start`
+    has no meaning then, and max_steps counts the steps before it too. Not converging is not an error: see
     `Solution.converged`. Hestenes & Stiefel (1952).
     """
     place, given = placement(matrix), isinstance(rhs, np.ndarray)
