@@ -398,7 +398,7 @@ def variances(options: argparse.Namespace) -> int:
     fits; for one trait by simulated scores at any size. Status 1: it did not converge."""
     from bench.evaluation.variances import Settings, estimate_variances
 
-    names = ("method", "simulations", "seed", "max_steps", "threads", "memory")
+    names = ("method", "simulations", "seed", "max_steps", "threads", "memory", "resume")
     settings = Settings(**{name: getattr(options, name) for name in names})
     return 0 if estimate_variances(options.model, options.out, settings) else 1
 

@@ -188,6 +188,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--max-steps", type=int, metavar="N", help="most steps (default: the method's own)")
     at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
     at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
+    at.add_argument("--resume", action="store_true", help="go on from the rounds of an interrupted search in --out")
 
     at = verb("validate", "hold the breeding values of partial data against those of all (method LR)")
     for name, said in (("partial", "part of the data"), ("whole", "all")):

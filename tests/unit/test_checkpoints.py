@@ -226,3 +226,35 @@ def test_a_folder_that_cannot_be_is_a_sentence(verb, farm, tmp_path, capsys):
     more = ["--folds", "2"] if verb == "crossvalidate" else []
     assert main([verb, str(write_model(farm, tmp_path / "model.yaml")), "--out", "/proc/x", *more]) == 2
     assert "/proc/x: no folder can be made there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("one trait", "simulated"), ("repeated", "simulated"), ("two traits", "exact")]
+)
+def test_a_search_for_variances_goes_on_with_the_next_round(name, method, farm, tmp_path, monkeypatch, capsys):
+    from bench.__main__ import main
+    from bench.evaluation.journal import Journal
+
+    keys = {"repeated": {"permanent": True, "variances": {"genetic": 0.3, "residual": 0.5, "permanent": 0.2}}}
+    model = write_model(farm, tmp_path / "model.yaml", **(MODELS | keys)[name])
+
+    def variances(out, *more):
+        return main(["variances", str(model), "--out", str(out), "--threads", "1", "--method", method, *more])
+
+    assert variances(tmp_path / "whole") == 0
+    out, say = tmp_path / "out", Journal.say
+
+    def interrupted(self, text):
+        say(self, text)
+        if text.startswith(("evaluation 3", "step 2")):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "say", interrupted)
+        assert variances(out) == 130
+    assert "checkpoint.npz is kept; give the same command with --resume" in capsys.readouterr().err
+    assert variances(out, "--seed", "2", "--resume") == 2
+    assert "another problem, which differs in its seed" in capsys.readouterr().err
+    assert variances(out, "--resume") == 0
+    assert_same_files(out, tmp_path / "whole", ["variances.parquet", "shares.parquet", "trace.parquet"])
+    assert not (out / "checkpoint.npz").exists()
