@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,7 @@ class GenotypeMatrix(_Real):
             packed, target=target, dtype=problem.dtype, library=library, threads=threads
         )
         self.products, self.bytes_held = self._held, self._held.bytes_held
+        self._gpu_gram = partial(_gram_on_gpu(), target=target) if declared.gpu else None
 
     @classmethod
     def from_bed(cls, path: str | Path, **options: Any) -> GenotypeMatrix:
@@ -175,9 +177,12 @@ class GenotypeMatrix(_Real):
     def gram(self, *, dtype: Dtype = "i4", out: Path | None = None) -> np.ndarray:
         """X X', (n, n), of the dosages, exact in integers; a missing call counts 0.
 
-        out: .npy file for a matrix that is larger than the memory; the result is then a read-only map of it.
+        out: .npy file for a matrix that is larger than the memory; the result is then a read-only map of it. A
+        kernel for GPUs has it computed on the GPU.
         BenchError: too little memory (said before it is taken) or disk, no C++ compiler.
         """
+        if self._gpu_gram is not None:
+            return self._gpu_gram(self.packed, dtype=dtype, out=out)
         made = installed("gram")
         if made.library is None:
             raise BenchError(f"gram: {made.reason}")
@@ -210,6 +215,7 @@ class CentredMatrix(_Real):
         self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
         self.products = self._centred = Centred(Z.products, coding, missing)
         self._packed, self._coding, self._threads = Z.packed, coding, Z.threads
+        self._gpu_gram = Z._gpu_gram
 
     def jax(self) -> bridge.Centred:
         """These products in JAX, with derivatives in centre and scale as well."""
@@ -225,7 +231,15 @@ class CentredMatrix(_Real):
                 f"gram: the relationships of {self.shape[0]} individuals need {need / 1e9:.3g} GB of memory, "
                 f"{free / 1e9:.3g} GB can be used"
             )
+        if self._gpu_gram is not None:
+            return dense_grm(self._packed, self._coding, products=partial(self._gpu_gram, dtype="f8"))
         return dense_grm(self._packed, self._coding, library=installed("gram").library, threads=self._threads)
+
+
+def _gram_on_gpu() -> Callable[..., np.ndarray]:
+    from bench.kernels._cuda.gram import gram  # a machine without a GPU has no use for it
+
+    return gram
 
 
 def _executable(kernel: str) -> tuple[str, str, Path | None]:

@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from bench import PACKAGE, __version__, collect, experiments, kernels
 from bench.config import Budget, Config, Regression, Timing
+from bench.genotypes.schemes import Breeds, GenotypedShare, Lines
 from bench.genotypes.spec import Fetched, Livestock, Plink, RecordedTrait, Simulated, Trait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,9 @@ STANZAS = [
     ("### kind: simulated", "", Trait),
     ("### kind: livestock", "", Livestock),
     ("### kind: livestock", "", RecordedTrait),
+    ("### breeds of livestock", "", Breeds),
+    ("### lines of livestock", "", Lines),
+    ("### genotyped_shares of livestock", "", GenotypedShare),
     ("### kind: fetched", "", Fetched),
     ("### kind: plink", "", Plink),
 ]

@@ -187,11 +187,14 @@ def check_bed(bed: Path, *, n_samples: int, n_snps: int) -> None:
 
 
 def write_bed(path: Path, blocks: Iterable[np.ndarray]) -> None:
-    """Write a SNP-major .bed file from packed blocks, each (number of SNPs, ⌈n/4⌉) uint8."""
+    """Write a SNP-major .bed file from packed blocks, each (number of SNPs, ⌈n/4⌉) uint8; a block may be gone once
+    the next one is asked for."""
     with atomic_path(path) as tmp, tmp.open("wb") as file:
         file.write(HEADER)
         for block in blocks:
-            file.write(np.ascontiguousarray(block, np.uint8).data)
+            whole = block.flags.c_contiguous
+            for part in [block] if whole else block:  # rows of a wider array, which are not copied
+                file.write(np.ascontiguousarray(part, np.uint8).data)
 
 
 def concatenate_beds(path: Path, parts: Iterable[PackedGenotypes]) -> None:
