@@ -44,7 +44,8 @@ class Rounds:
     def write(self) -> None:
         if self._kept and self._last is not None:
             self._pace.write(self._kept, self._last)
-            self._journal.say(f"{self._kept.path} is kept; give the same command with --resume to go on")
+            if self._kept.path.exists():
+                self._journal.say(f"{self._kept.path} is kept; give the same command with --resume to go on")
 
     def remove(self) -> None:
         if self._kept:

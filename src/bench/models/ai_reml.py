@@ -107,8 +107,8 @@ def ai_reml(
 
     inverse: K⁻¹, (levels, levels), dense and positive definite: A⁻¹ or H⁻¹. start: where to begin. It ends with a
     step that raises the log-likelihood by less than `tolerance`. progress: called with each step and its number.
-    keep: with what a later search can `resume`, whose progress hears of the earlier steps too. BenchError for more than
-    MOST_EQUATIONS equations or records, and for equations that are singular.
+    keep: with what a later search can `resume`, whose progress hears of the earlier steps too. BenchError for more
+    than MOST_EQUATIONS equations or records, and for equations that are singular.
     """
     size = design.others + len(inverse) * len(design.components)
     if max(size, design.records.y.size) > MOST_EQUATIONS:
