@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import arguments as command_line
 from bench.errors import BenchError
+from bench.memory import bytes_of
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # as shells say it of Ctrl-C
@@ -417,7 +418,7 @@ def solve(options: argparse.Namespace) -> int:
         start=options.start,
         resume=options.resume,
         max_steps=options.max_steps,
-        memory=options.memory,
+        memory=options.memory and bytes_of(options.memory, of="--memory"),
         blupf90=options.blupf90,
     )
     return 0 if evaluate(options.model, options.out, settings) else 1
@@ -429,8 +430,11 @@ def variances(options: argparse.Namespace) -> int:
     fits; for one trait by simulated scores at any size. Status 1: it did not converge."""
     from bench.evaluation.variances import Settings, estimate_variances
 
-    names = ("method", "simulations", "seed", "max_steps", "threads", "memory", "resume")
-    settings = Settings(**{name: getattr(options, name) for name in names})
+    names = ("method", "simulations", "seed", "max_steps", "threads", "resume")
+    settings = Settings(
+        **{name: getattr(options, name) for name in names},
+        memory=options.memory and bytes_of(options.memory, of="--memory"),
+    )
     return 0 if estimate_variances(options.model, options.out, settings) else 1
 
 

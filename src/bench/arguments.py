@@ -190,7 +190,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
     at.add_argument("--blupf90", action="store_true", help="write BLUPF90's `solutions` as well")
 
-    at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
+    at.add_argument("--memory", metavar="BYTES", help='may be used, such as "800MB" (default: what is free)')
 
     at = verb("variances", "estimate the variance components of a model file")
     at.add_argument("model", type=Path, help="model file (docs/models.md), whose variances are the start")
@@ -201,7 +201,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--seed", type=int, metavar="N", default=1, help="of the simulation (default: 1)")
     at.add_argument("--max-steps", type=int, metavar="N", help="most steps (default: the method's own)")
     at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
-    at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
+    at.add_argument("--memory", metavar="BYTES", help='may be used, such as "800MB" (default: what is free)')
     at.add_argument("--resume", action="store_true", help="go on from the rounds of an interrupted search in --out")
 
     at = verb("validate", "hold the breeding values of partial data against those of all (method LR)")

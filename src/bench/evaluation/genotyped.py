@@ -22,8 +22,7 @@ from bench.models.model_file import Model
 from bench.models.variances import Variances
 from bench.relationships.codings import snp_coding
 from bench.relationships.gaussian import gaussian_bytes, kernel, median_distance, squared_distances
-from bench.relationships.genomic import Centred, Coding, dense_grm, grm_diagonal
-from bench.relationships.missing import missing_of
+from bench.relationships.genomic import Coding, dense_grm, grm_diagonal
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.build import genomic_problem
 from bench.single_step.problem import Problem
@@ -65,10 +64,7 @@ class Genotyped:
             D2 = _distances(matrix, coding)
             width = width or model.relationship.theta * median_distance(D2)
             return cls(*named, Dense(semidefinite_root(kernel(D2, width))), width)
-        missing = missing_of(
-            matrix.products, matrix.packed, threads=matrix.threads, library=installed("missing").library
-        )
-        return cls(*named, Centred(matrix.products, coding, missing))
+        return cls(*named, matrix.coded(coding))
 
     def problem(self, design: Design, variances: Variances, library: Path) -> Problem:
         """GBLUP of a design whose animals are these. library: the compiled pedigree."""
@@ -104,12 +100,21 @@ def _distances(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
     return squared_distances(_gram(matrix, coding))
 
 
-def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None]) -> Genotyped:
-    """BenchError: files that do not fit each other, animals that are not in the pedigree, too little memory."""
+def read_genotyped(
+    model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None], memory: int | None = None
+) -> Genotyped:
+    """memory: bytes; where they do not hold the genotypes, these are read anew at each product.
+
+    BenchError: files that do not fit each other, animals that are not in the pedigree, too little memory."""
     files = model.genotypes
     assert files is not None
     prefix = str(files.plink)
-    matrix = GenotypeMatrix.from_bed(prefix, threads=threads)
+    matrix = GenotypeMatrix.from_bed(prefix, threads=threads, memory=memory)
+    if matrix.streamed:
+        say(
+            f"{prefix}.bed does not fit the memory given: it is read anew at each product, with buffers of "
+            f"{matrix.bytes_held / 1e6:.4g} MB"
+        )
     ids = matrix.individuals
     assert ids is not None
     rows = pedigree.rows(list(ids), of=f"{prefix}.fam")

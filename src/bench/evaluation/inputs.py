@@ -74,8 +74,10 @@ def chosen_threads(threads: int | None) -> int:
     return threads
 
 
-def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
-    """BenchError: what cannot be, in a sentence; what can be told from the model file alone is told first."""
+def read_inputs(path: Path, threads: int, journal: Journal, *, memory: int | None = None) -> Inputs:
+    """memory: bytes that the genotypes may take, None for what is free.
+
+    BenchError: what cannot be, in a sentence; what can be told from the model file alone is told first."""
     journal.say(f"model {path}")
     model = read_model(path)
     try:
@@ -103,7 +105,7 @@ def read_inputs(path: Path, threads: int, journal: Journal) -> Inputs:
         journal.say("no genotypes: pedigree BLUP")
         return Inputs(path, model, pedigree, design, fixed_fit, None, threads, made.library)
     with journal.step("read genotypes"):
-        genotyped = read_genotyped(model, pedigree, threads=threads, say=journal.say)
+        genotyped = read_genotyped(model, pedigree, threads=threads, say=journal.say, memory=memory)
     journal.say(f"{len(genotyped.rows)} genotyped animals × {genotyped.matrix.shape[1]} SNPs")
     return Inputs(path, model, pedigree, design, fixed_fit, genotyped, threads, made.library)
 

@@ -35,7 +35,8 @@ AGAIN = "solve without --resume, or start from a finished evaluation with --star
 @dataclass(frozen=True)
 class Settings:
     """threads: None for all cores. start: folder of an earlier evaluation. resume: go on from the checkpoint of an
-    interrupted one. max_steps: of PCG. memory: bytes, None for what is free. blupf90: write its `solutions` too."""
+    interrupted one. max_steps: of PCG. memory: bytes, None for what is free;
+    genotypes that it does not hold are read anew at each product. blupf90: write its `solutions` too."""
 
     threads: int | None = None
     start: Path | None = None
@@ -59,7 +60,7 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
     with Journal(out / "log.txt", append=settings.resume or (out / SUMMARY).exists(), clock=clock) as journal:
         if settings.resume and not (out / CHECKPOINT).exists():  # before everything is read
             raise BenchError(f"{out / CHECKPOINT}: there is no such checkpoint; {AGAIN}")
-        inputs = read_inputs(path, threads, journal)
+        inputs = read_inputs(path, threads, journal, memory=settings.memory)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
         return _single_step(inputs, inputs.genotyped, out, settings, journal)

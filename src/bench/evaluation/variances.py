@@ -77,7 +77,7 @@ def estimate_variances(path: Path, out: Path, settings: Settings, *, clock: Cloc
     memory = settings.memory or memory_available()
     append = settings.resume or (out / SUMMARY).exists()
     with Journal(out / "log.txt", append=append, clock=clock) as journal:
-        inputs = read_inputs(path, threads, journal)
+        inputs = read_inputs(path, threads, journal, memory=settings.memory)
         problem = read_problem(inputs, inputs.genotyped, journal) if inputs.genotyped else None
         method = _chosen(inputs, problem, settings, memory, journal)
         rounds = _rounds(out, inputs, settings, method, journal)

@@ -183,6 +183,10 @@ class Kernel:
             return None if runs else f"the node that is planned for ({machine.gpus[0]}) does not run {target}"
         return self.requires(target)
 
+    def memory_needed(self, problem: Problem) -> int:
+        """Bytes: the prepared matrix and its work space, .bed pages and vectors included."""
+        return self.bytes_needed(problem) + problem.vector_bytes
+
     def refuses(self, problem: Problem, target: str, machine: Machine, *, memory: int) -> str | None:
         """Why this kernel cannot run `problem` here, in words for the results table; None if it can.
 
@@ -197,8 +201,7 @@ class Kernel:
         if self.device_bytes and (need := self.device_bytes(problem)) > machine.gpu_memory:
             has = f"{machine.gpus[0]} has {machine.gpu_memory / 1e9:.1f} GB"
             return f"needs {need / 1e9:.1f} GB of GPU memory, {has}"
-        need = self.bytes_needed(problem) + problem.vector_bytes
-        if need > memory:
+        if (need := self.memory_needed(problem)) > memory:
             return f"needs {need / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB can be used"
         return None
 

@@ -148,7 +148,14 @@ class Gram:
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         """G V, (n, k) → (n, k)."""
-        return self.centred.matmul(self.centred.rmatmul(V)) / self.divisor
+        return gram_product(self.centred, V) / self.divisor
+
+
+def gram_product(W: Operator, U: np.ndarray) -> np.ndarray:
+    """WW'U, (n, k) → (n, k): in one passage of the genotypes where W has `through`."""
+    if through := getattr(W, "through", None):
+        return through(U, lambda snps, T: T)
+    return W.matmul(W.rmatmul(U))
 
 
 def _snps_per_block(n_samples: int, itemsize: int) -> int:
