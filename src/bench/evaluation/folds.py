@@ -21,7 +21,7 @@ from bench.models.linear_regression import LinearRegression
 from bench.statistics import Interval
 
 FOLDER = "kept"
-AGAIN = "cross-validate into another folder"
+AGAIN = "delete it to have its fold fitted again, or take another folder"
 
 
 @dataclass(frozen=True)
