@@ -7,10 +7,13 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import arguments as command_line
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.ranks.communicator import Ranks
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # as shells say it of Ctrl-C
@@ -378,8 +381,18 @@ def claims(options: argparse.Namespace) -> int:
 def solve(options: argparse.Namespace) -> int:
     """Solve the mixed model of a model file, single-step where it names genotypes, and write solutions.parquet
     (animal, trait, ebv, reliability), the other effects, SNP effects, the convergence and a log. Status 1: the solver
-    did not reach the tolerance; the solutions are those of its last step, and --resume goes on."""
+    did not reach the tolerance; the solutions are those of its last step, and --resume goes on. With --ranks, started
+    by mpirun, several processes share the genotypes, and rank 0 writes."""
+    if options.ranks is not None:
+        from bench.ranks import start
+
+        return start.together(lambda ranks: _solve(options, ranks))
+    return _solve(options, None)
+
+
+def _solve(options: argparse.Namespace, ranks: Ranks | None) -> int:
     from bench.evaluation.solve import Settings, evaluate
+    from bench.ranks.genotypes import Spread
 
     settings = Settings(
         threads=options.threads,
@@ -388,6 +401,7 @@ def solve(options: argparse.Namespace) -> int:
         max_steps=options.max_steps,
         memory=options.memory,
         blupf90=options.blupf90,
+        spread=None if ranks is None else Spread(ranks, options.ranks),
     )
     return 0 if evaluate(options.model, options.out, settings) else 1
 

@@ -175,6 +175,8 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run in --out")
     at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
     at.add_argument("--blupf90", action="store_true", help="write BLUPF90's `solutions` as well")
+    spread = "under mpirun: what of the genotypes the ranks share, individuals or snps (docs/mpi.md)"
+    at.add_argument("--ranks", choices=["individuals", "snps"], default=None, metavar="SHARE", help=spread)
 
     at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
 

@@ -18,7 +18,7 @@ from bench.genotypes.bim_fam import read_bim, read_fam
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
 from bench.machine import memory_available, this_machine
-from bench.relationships.genomic import RELATIONSHIPS, Centred, dense_grm, dense_grm_bytes
+from bench.relationships.genomic import RELATIONSHIPS, Centred, Coding, dense_grm, dense_grm_bytes
 from bench.relationships.gram import Dtype, gram
 from bench.relationships.missing import missing_of
 from bench.shared_library import INT, SIZE, load
@@ -172,6 +172,11 @@ class GenotypeMatrix(_Real):
             raise BenchError(f"there is no relationship {relationship!r}; there are {', '.join(RELATIONSHIPS)}")
         return CentredMatrix(self, relationship)
 
+    def coded(self, coding: Coding) -> Centred:
+        """W as `coding` has it. MemoryError: too many missing calls to list."""
+        missing = missing_of(self.products, self.packed, threads=self.threads, library=installed("missing").library)
+        return Centred(self.products, coding, missing)
+
     def gram(self, *, dtype: Dtype = "i4", out: Path | None = None) -> np.ndarray:
         """X X', (n, n), of the dosages, exact in integers; a missing call counts 0.
 
@@ -204,11 +209,11 @@ class CentredMatrix(_Real):
         super().__init__(np.dtype("f8"), Z.shape)
         coding = RELATIONSHIPS[relationship](Z.packed)
         try:
-            missing = missing_of(Z.products, Z.packed, threads=Z.threads, library=installed("missing").library)
+            self._centred = Z.coded(coding)
         except MemoryError as error:
             raise BenchError(str(error)) from None
         self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
-        self.products = self._centred = Centred(Z.products, coding, missing)
+        self.products = self._centred
         self._packed, self._coding, self._threads = Z.packed, coding, Z.threads
 
     def jax(self) -> bridge.Centred:

@@ -20,10 +20,10 @@ from bench.matrix import GenotypeMatrix
 from bench.models.design import Design
 from bench.models.model_file import Model
 from bench.models.variances import Variances
+from bench.ranks.genotypes import SharedMatrix, Spread
 from bench.relationships.codings import snp_coding
 from bench.relationships.gaussian import gaussian_bytes, kernel, median_distance, squared_distances
-from bench.relationships.genomic import Centred, Coding, dense_grm, grm_diagonal
-from bench.relationships.missing import missing_of
+from bench.relationships.genomic import Coding, dense_grm, grm_diagonal
 from bench.relationships.pedigree import Pedigree
 from bench.single_step.build import genomic_problem
 from bench.single_step.problem import Problem
@@ -45,14 +45,19 @@ class Genotyped:
     ids: np.ndarray
     rows: np.ndarray
     prefix: str
-    matrix: GenotypeMatrix
+    matrix: GenotypeMatrix | SharedMatrix
     coding: Coding
     markers: Operator
     width: float | None = None
 
     @classmethod
     def of(
-        cls, model: Model, matrix: GenotypeMatrix, rows: np.ndarray, coding: Coding, width: float | None = None
+        cls,
+        model: Model,
+        matrix: GenotypeMatrix | SharedMatrix,
+        rows: np.ndarray,
+        coding: Coding,
+        width: float | None = None,
     ) -> Genotyped:
         """Genotypes that have been packed, coded so. width: of the Gaussian kernel, if not that of these genotypes.
 
@@ -65,10 +70,7 @@ class Genotyped:
             D2 = _distances(matrix, coding)
             width = width or model.relationship.theta * median_distance(D2)
             return cls(*named, Dense(semidefinite_root(kernel(D2, width))), width)
-        missing = missing_of(
-            matrix.products, matrix.packed, threads=matrix.threads, library=installed("missing").library
-        )
-        return cls(*named, Centred(matrix.products, coding, missing))
+        return cls(*named, matrix.coded(coding))
 
     def problem(self, design: Design, variances: Variances, library: Path) -> Problem:
         """GBLUP of a design whose animals are these. library: the compiled pedigree."""
@@ -86,7 +88,7 @@ class Genotyped:
         return grm_diagonal(self.matrix.packed, self.coding) * self.coding.divisor
 
 
-def _gram(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
+def _gram(matrix: GenotypeMatrix | SharedMatrix, coding: Coding) -> np.ndarray:
     """W W', (g, g)."""
     made = dense_grm(matrix.packed, coding, library=installed("gram").library, threads=matrix.threads)
     made *= coding.divisor
@@ -94,7 +96,7 @@ def _gram(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
     return made
 
 
-def _distances(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
+def _distances(matrix: GenotypeMatrix | SharedMatrix, coding: Coding) -> np.ndarray:
     need, memory = gaussian_bytes(matrix.shape[0]), memory_available()
     if need > memory:
         raise BenchError(
@@ -104,18 +106,25 @@ def _distances(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
     return squared_distances(_gram(matrix, coding))
 
 
-def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None]) -> Genotyped:
-    """BenchError: files that do not fit each other, animals that are not in the pedigree, too little memory."""
+def read_genotyped(
+    model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None], spread: Spread | None = None
+) -> Genotyped:
+    """spread: over ranks, None for one process. BenchError: files that do not fit each other, animals that are not in
+    the pedigree, too little memory."""
     files = model.genotypes
     assert files is not None
     prefix = str(files.plink)
-    matrix = GenotypeMatrix.from_bed(prefix, threads=threads)
+    if spread is None:
+        matrix = GenotypeMatrix.from_bed(prefix, threads=threads)
+    else:
+        matrix = SharedMatrix.from_bed(prefix, spread, threads=threads)
     ids = matrix.individuals
     assert ids is not None
     rows = pedigree.rows(list(ids), of=f"{prefix}.fam")
     if np.unique(rows).size < rows.size:
         raise BenchError(f"{prefix}.fam: an animal stands there twice; keep one of its genotypes")
-    _report(matrix, pedigree, ids, rows, say)
+    if spread is None or spread.ranks.first:
+        _report(matrix, pedigree, ids, rows, say)
     coding = read_coding(model, matrix.packed)
     left_out = int((coding.scale == 0).sum())
     if left_out:
@@ -129,7 +138,11 @@ def read_genotyped(model: Model, pedigree: Pedigree, *, threads: int, say: Calla
 
 
 def _report(
-    matrix: GenotypeMatrix, pedigree: Pedigree, ids: np.ndarray, rows: np.ndarray, say: Callable[[str], None]
+    matrix: GenotypeMatrix | SharedMatrix,
+    pedigree: Pedigree,
+    ids: np.ndarray,
+    rows: np.ndarray,
+    say: Callable[[str], None],
 ) -> None:
     """Say what is wrong with the genotypes; nothing is left out for it."""
     if matrix.shape[0] * matrix.shape[1] > CHECKED:

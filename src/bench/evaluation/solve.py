@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.evaluation import results
+from bench.evaluation import over_ranks, results
 from bench.evaluation.genotyped import Genotyped
 from bench.evaluation.inputs import Inputs, chosen_threads, read_inputs, read_problem
-from bench.evaluation.journal import Iterations, Journal
+from bench.evaluation.journal import Iterations, Journal, Silent
 from bench.evaluation.state import Checkpoint, State
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
+from bench.ranks.genotypes import Spread
 from bench.single_step.genomic_reliability import check_gblup, exact_gblup
 from bench.single_step.model_data import DesignData
 from bench.single_step.pedigree_blup import solve_pedigree
@@ -30,7 +31,8 @@ from bench.solvers.pcg import Solution
 @dataclass(frozen=True)
 class Settings:
     """threads: None for all cores. start: folder of an earlier evaluation. resume: go on from the checkpoint of an
-    interrupted one. max_steps: of PCG. memory: bytes, None for what is free. blupf90: write its `solutions` too."""
+    interrupted one. max_steps: of PCG. memory: bytes, None for what is free. blupf90: write its `solutions` too.
+    spread: over the ranks of MPI, None for one process."""
 
     threads: int | None = None
     start: Path | None = None
@@ -38,6 +40,12 @@ class Settings:
     max_steps: int = 10_000
     memory: int | None = None
     blupf90: bool = False
+    spread: Spread | None = field(default=None, repr=False)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files: of several ranks the first."""
+        return self.spread is None or self.spread.ranks.first
 
 
 def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK) -> bool:
@@ -51,24 +59,32 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         raise BenchError(f"--max-steps: {settings.max_steps} was given; at least 1 was needed")
     if settings.resume and settings.start is not None:
         raise BenchError("--resume goes on from the checkpoint in --out, --start from another evaluation: give one")
-    with Journal(out / "log.txt", append=settings.resume, clock=clock) as journal:
-        inputs = read_inputs(path, threads, journal)
+    with _journal(out, settings, clock) as journal:
+        if settings.spread is not None:
+            over_ranks.check(path, settings.spread, settings)
+            journal.say(f"{settings.spread.ranks.size} ranks, {threads} threads each, share the {settings.spread.by}")
+        inputs = read_inputs(path, threads, journal, settings.spread)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
         return _single_step(inputs, inputs.genotyped, out, settings, journal)
 
 
+def _journal(out: Path, settings: Settings, clock: Clock) -> Journal:
+    return Journal(out / "log.txt", append=settings.resume, clock=clock) if settings.writes else Silent(clock)
+
+
 def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Settings, journal: Journal) -> bool:
     model = inputs.model
     problem = read_problem(inputs, genotyped, journal)
-    memory = settings.memory or memory_available()
+    spread = settings.spread
+    memory = settings.memory or (over_ranks.memory_of_rank(spread.ranks) if spread else memory_available())
     wanted = model.single_step
     _check_reliabilities(inputs, problem, memory)  # before the solver's work, not after it
     with journal.step("set-up of the solver"):
         prepared = prepare(wanted.variant, problem, memory=memory, preconditioner=wanted.preconditioner)
     names = f"{prepared.variant.title}, preconditioner {prepared.preconditioner_name}"
     journal.say(f"{names}: {prepared.system.shape[0]} equations, to ‖r‖/‖b‖ = {wanted.tolerance:g}")
-    checkpoint = _checkpoint(inputs, out, prepared.variant.name, prepared.system.rhs, journal)
+    checkpoint = _checkpoint(inputs, out, prepared.variant.name, prepared.system.rhs, settings, journal)
     start = _start(inputs, genotyped, prepared, settings, checkpoint, journal)
     iterations = Iterations(journal, wanted.tolerance)
     with journal.step("iterations"), checkpoint.kept_on_interrupt():
@@ -82,7 +98,9 @@ def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Sett
         )
     checkpoint.write(estimates.state)  # what follows may fail, or be interrupted
     reliabilities = _reliabilities(inputs, genotyped, problem, journal, memory)
-    _write(inputs, genotyped, prepared, estimates, reliabilities, iterations, out, settings, journal)
+    _ = estimates.marker_effects, estimates.weights  # products, for which all ranks are needed
+    if settings.writes:
+        _write(inputs, genotyped, prepared, estimates, reliabilities, iterations, out, settings, journal)
     return _conclude(estimates.solution, settings.max_steps, checkpoint, out, journal)
 
 
@@ -179,7 +197,7 @@ def _pedigree_blup(inputs: Inputs, out: Path, settings: Settings, journal: Journ
     with journal.step("equations"):
         equations = inputs.design.assemble(related, model.covariances)
     journal.say(f"pedigree BLUP: {equations.size} equations, to ‖r‖/‖b‖ = {model.single_step.tolerance:g}")
-    checkpoint = _checkpoint(inputs, out, "pedigree", equations.rhs, journal)
+    checkpoint = _checkpoint(inputs, out, "pedigree", equations.rhs, settings, journal)
     start = checkpoint.read() if settings.resume else None
     iterations = Iterations(journal, model.single_step.tolerance)
     with journal.step("iterations"), checkpoint.kept_on_interrupt():
@@ -224,9 +242,12 @@ def _conclude(solution: Solution, max_steps: int, checkpoint: Checkpoint, out: P
     return converged
 
 
-def _checkpoint(inputs: Inputs, out: Path, solver: str, rhs: np.ndarray, journal: Journal) -> Checkpoint:
+def _checkpoint(
+    inputs: Inputs, out: Path, solver: str, rhs: np.ndarray, settings: Settings, journal: Journal
+) -> Checkpoint:
     """It belongs to the model's text, the variant, and the right-hand side."""
     digest = hashlib.sha256(inputs.path.read_bytes())
     digest.update(solver.encode())
     digest.update(np.ascontiguousarray(rhs).tobytes())
-    return Checkpoint(out / "checkpoint.npz", digest.hexdigest(), journal)
+    kind = Checkpoint if settings.writes else over_ranks.ReadOnlyCheckpoint
+    return kind(out / "checkpoint.npz", digest.hexdigest(), journal)

@@ -13,6 +13,7 @@ Unlike scipy.sparse.linalg.cg:
    systems the inverse of the genomic prior).
 6. The vectors lie where the matrix multiplies them, on a GPU for instance: an iteration brings a few numbers a column
    to the host, and no vector.
+7. Several processes can solve one system together (docs/mpi.md): all that they have to agree upon are these numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from bench.errors import BenchError
-from bench.solvers.operator import Beside, on_host, placement
+from bench.solvers.operator import Beside, OverRanks, on_host, placement
 
 Preconditioner = Callable[[np.ndarray], np.ndarray]
 Observer = Callable[[int, np.ndarray, np.ndarray], None]
@@ -84,6 +85,7 @@ class _Run:
     R: np.ndarray
     size: np.ndarray  # of the right-hand sides
     preconditioned_size: np.ndarray | None  # √(b'M⁻¹b); None until the first M⁻¹b, where the start is zero
+    over_ranks: OverRanks | None
     norms: list[np.ndarray]
     preconditioned: list[np.ndarray]
 
@@ -107,12 +109,14 @@ def pcg(
     rtol: float = 1e-10,
     max_steps: int = 1000,
     observe: Observer | None = None,
+    over_ranks: OverRanks | None = None,
 ) -> Solution:
     """Solve A X = B for a symmetric positive definite A; stops on ‖b − Ax‖ ≤ rtol·‖b‖ in every column.
 
     rhs: (n, k), on the host, or already where the matrix multiplies: the value is returned where it came from.
     start: (n + carried, k). observe(step, x, residual_norm): x the current solution, where the matrix multiplies (do
-    not keep or change it), residual_norm (k,) relative to ‖b‖; step 0 is the start. Not converging is not an error:
+    not keep or change it), residual_norm (k,) relative to ‖b‖; step 0 is the start. over_ranks: see solvers.operator.
+    Not converging is not an error:
     see `Solution.converged`. Hestenes & Stiefel (1952).
     """
     place, given = placement(matrix), isinstance(rhs, np.ndarray)
@@ -123,17 +127,17 @@ def pcg(
         raise BenchError("PCG: the right-hand side holds NaN or infinity; drop the records that are missing")
     if place and given:
         rhs = place(rhs)
-    size = _norms(rhs)
+    size = _norms(rhs, over_ranks)
     size[size == 0] = 1.0  # x = 0 is then exact at once
     shape = matrix.shape[1], rhs.shape[1]
     X = np.zeros(shape, like=rhs) if start is None else np.array(start, float, like=rhs)
-    started = bool(X.any())
+    started = bool(_products(X, X, over_ranks).any())
     R = rhs - matrix.matmul(X) if started else rhs.copy()
-    run = _Run(matrix, preconditioner, rtol, max_steps, observe, X, R, size, None, [], [])
-    true_norms = _norms(R) / size
+    run = _Run(matrix, preconditioner, rtol, max_steps, observe, X, R, size, None, over_ranks, [], [])
+    true_norms = _norms(R, over_ranks) / size
     todo = np.flatnonzero(true_norms > rtol)
     if todo.size and started:
-        run.preconditioned_size = _preconditioned_size(preconditioner, rhs)
+        run.preconditioned_size = _preconditioned_size(run, rhs)
     run.record(true_norms.copy())
     checks = int(started)
     while todo.size and run.steps < max_steps:
@@ -141,7 +145,7 @@ def pcg(
         _descend(run, todo)
         R[:, todo] = rhs[:, todo] - matrix.matmul(X[:, todo])
         checks += 1
-        true_norms[todo] = _norms(R[:, todo]) / size[todo]
+        true_norms[todo] = _norms(R[:, todo], over_ranks) / size[todo]
         # A restart that does not halve the residual has reached what float64 can attain.
         todo = todo[(true_norms[todo] > rtol) & (true_norms[todo] < before / 2)]
     history = np.array(run.norms), np.array(run.preconditioned)
@@ -149,9 +153,9 @@ def pcg(
     return Solution(value, run.steps, checks, *history, true_norms, true_norms <= rtol)
 
 
-def _preconditioned_size(preconditioner: Preconditioner, rhs: np.ndarray) -> np.ndarray:
+def _preconditioned_size(run: _Run, rhs: np.ndarray) -> np.ndarray:
     """√(b'M⁻¹b) of each column, 1 for a column of zeros."""
-    size = np.sqrt(np.maximum(_products(rhs, preconditioner(rhs)[: len(rhs)]), 0))
+    size = np.sqrt(np.maximum(_products(rhs, run.preconditioner(rhs)[: len(rhs)], run.over_ranks), 0))
     size[~(size > 0)] = 1.0
     return size
 
@@ -161,21 +165,21 @@ def _descend(run: _Run, todo: np.ndarray) -> None:
     converged; updates run.X in place."""
     active, R, n = todo, run.R[:, todo], run.matrix.shape[0]
     P = Z = run.preconditioner(R)
-    rz = _positive("the preconditioner", R, Z[:n], run.steps)
+    rz = _positive("the preconditioner", R, Z[:n], run.steps, run.over_ranks)
     if run.preconditioned_size is None:  # b is the first residual
         run.preconditioned_size = np.ones_like(run.size)
         run.preconditioned_size[active] = np.sqrt(rz)
     while active.size and run.steps < run.max_steps:
         run.preconditioned[-1][active] = np.sqrt(rz) / run.preconditioned_size[active]
         Q = run.matrix.matmul(P)
-        length = rz / _positive("the matrix", P[:n], Q, run.steps + 1)
+        length = rz / _positive("the matrix", P[:n], Q, run.steps + 1, run.over_ranks)
         if active.size == run.size.size:
             run.X += _scaled(P, length)
         else:
             run.X[:, active] += _scaled(P, length)
         R = R - _scaled(Q, length)
         norms = run.norms[-1].copy()
-        norms[active] = _norms(R) / run.size[active]
+        norms[active] = _norms(R, run.over_ranks) / run.size[active]
         run.record(norms)
         keep = norms[active] > run.rtol
         if not keep.all():
@@ -183,19 +187,21 @@ def _descend(run: _Run, todo: np.ndarray) -> None:
             active, R, P, rz = active[left], R[:, left], P[:, left], rz[left]
         if active.size:
             Z = run.preconditioner(R)
-            rz_next = _positive("the preconditioner", R, Z[:n], run.steps + 1)
+            rz_next = _positive("the preconditioner", R, Z[:n], run.steps + 1, run.over_ranks)
             P = Z + _scaled(P, rz_next / rz)
             rz = rz_next
 
 
-def _norms(A: np.ndarray) -> np.ndarray:
+def _norms(A: np.ndarray, over_ranks: OverRanks | None) -> np.ndarray:
     """(k,) lengths of the columns."""
-    return on_host(np.linalg.norm(A, axis=0))
+    lengths = on_host(np.linalg.norm(A, axis=0))
+    return lengths if over_ranks is None else np.sqrt(over_ranks(lengths**2))
 
 
-def _products(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+def _products(A: np.ndarray, B: np.ndarray, over_ranks: OverRanks | None) -> np.ndarray:
     """(k,) a'b of the columns."""
-    return on_host(np.einsum("ij,ij->j", A, B))
+    products = on_host(np.einsum("ij,ij->j", A, B))
+    return products if over_ranks is None else over_ranks(products)
 
 
 def _scaled(A: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -203,9 +209,9 @@ def _scaled(A: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return np.asarray(factors, like=A) * A
 
 
-def _positive(what: str, A: np.ndarray, B: np.ndarray, step: int) -> np.ndarray:
+def _positive(what: str, A: np.ndarray, B: np.ndarray, step: int, over_ranks: OverRanks | None) -> np.ndarray:
     """Column products a'b, which must be positive."""
-    products = _products(A, B)
+    products = _products(A, B, over_ranks)
     if not np.all(products > 0):
         bad = products[~(products > 0)][0]
         cause = "is not positive definite" if np.isfinite(bad) else "or its product holds NaN"
