@@ -406,6 +406,15 @@ def _solve(options: argparse.Namespace, ranks: Ranks | None) -> int:
     return 0 if evaluate(options.model, options.out, settings) else 1
 
 
+def ranks(options: argparse.Namespace) -> None:
+    """Time GBLUP in N ranks of one thread against one process of N threads: fresh processes, paired, in random order,
+    with an interval of the ratio, for each way to share the genotypes (docs/mpi.md)."""
+    from bench.ranks.compare import compare
+
+    made = compare(options.individuals, options.snps, ranks=options.ranks, pairs=options.pairs, out=options.out)
+    print(made.text())
+
+
 def variances(options: argparse.Namespace) -> int:
     """Estimate the variance components of a model file, from its own as a start, and write variances.yaml (what
     replaces them), tables with standard errors, heritabilities, the trace and a log. Exactly, by AI-REML, where it
@@ -482,6 +491,7 @@ VERBS = {
     "compare": compare,
     "claims": claims,
     "solve": solve,
+    "ranks": ranks,
     "variances": variances,
     "validate": validate,
     "crossvalidate": crossvalidate,

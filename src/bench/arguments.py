@@ -180,6 +180,13 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
 
     at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
 
+    at = verb("ranks", "several ranks of MPI against one process with as many threads")
+    at.add_argument("--individuals", type=int, metavar="N", default=20_000, help="drawn at random (default: 20000)")
+    at.add_argument("--snps", type=int, metavar="M", default=10_000, help="drawn at random (default: 10000)")
+    at.add_argument("--ranks", type=int, metavar="N", default=2, help="and threads of the one process (default: 2)")
+    at.add_argument("--pairs", type=int, metavar="N", default=10, help="of runs (default: 10)")
+    path(at, "--out", default=None, help="also write all times as JSON here")
+
     at = verb("variances", "estimate the variance components of a model file")
     at.add_argument("model", type=Path, help="model file (docs/models.md), whose variances are the start")
     path(at, "--out", help="folder to write to")

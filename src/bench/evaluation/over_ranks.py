@@ -21,7 +21,7 @@ COMPILED = ("auto", "pedigree", "missing")
 
 
 def check(path: Path, spread: Spread, settings: object) -> None:
-    """BenchError, on every rank: a model that cannot be solved over ranks, or ranks that disagree. Rank 0 compiles."""
+    """BenchError, on every rank: a model that ranks cannot solve, or ranks that disagree. Rank 0 compiles."""
     ranks = spread.ranks
     same = {"blupbench": __version__, "numpy": np.__version__, "the command's options": str(settings)}
     agree(ranks, same | file_facts([path]))

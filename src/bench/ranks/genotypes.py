@@ -72,7 +72,7 @@ class SharedMatrix:
 
     def coded(self, coding: Coding) -> Operator:
         """W as `coding` has it, on vectors that are whole on every rank. MemoryError: too many missing calls."""
-        own = self.own.coded(self._own_coding(coding))
+        own = self.own.coded(self.own_coding(coding))
         shares = RowShares if self.spread.by == "individuals" else ColumnShares
         return shares(own, self.spread.ranks, self._cuts)
 
@@ -89,7 +89,8 @@ class SharedMatrix:
             return slice(0, self.shape[0])
         return slice(*(int(cut) for cut in self._cuts[self.spread.ranks.rank :][:2]))
 
-    def _own_coding(self, coding: Coding) -> Coding:
+    def own_coding(self, coding: Coding) -> Coding:
+        """Of this rank's SNPs."""
         if self.spread.by == "individuals":
             return coding
         mine = slice(*self._cuts[self.spread.ranks.rank :][:2])
