@@ -76,8 +76,10 @@ def chosen_threads(threads: int | None) -> int:
 
 
 def read_inputs(path: Path, threads: int, journal: Journal, spread: Spread | None = None) -> Inputs:
-    """spread: of the genotypes over ranks, None for one process. BenchError: what cannot be, in a sentence; what can be
-    told from the model file alone is told first."""
+    """spread: of the genotypes over ranks, None for one process.
+
+    BenchError: what cannot be, in a sentence; what can be told from the model file alone is told first.
+    """
     journal.say(f"model {path}")
     model = read_model(path)
     try:

@@ -1,7 +1,7 @@
-"""N ranks of one thread against one process of N threads, on one machine: fresh processes, paired and in random order.
+"""N ranks of one thread against one process of N threads, on one machine: fresh processes, paired, in random order.
 
-Each pair's ratio is of the two runs' fastest solves, taken one right after the other: what else the machine does meets
-both. The interval is of the pairs (statistics.paired_ratio_interval).
+Each pair's ratio is of the two runs' fastest solves, taken shortly after each other: what else the machine does
+meets both. The interval is of the pairs (statistics.paired_ratio_interval).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.genotypes.dataset import write_table
 from bench.genotypes.packed import write_bed
 from bench.measure import exclusive
 from bench.ranks.worker import LAYOUTS, STEPS
@@ -91,11 +92,10 @@ def _genotypes(prefix: Path, n: int, m: int) -> Path:
 
     write_bed(prefix.with_suffix(".bed"), (block(min(BLOCK, m - at)) for at in range(0, m, BLOCK)))
     people = pd.DataFrame({"family": 1, "id": np.arange(1, n + 1), "sire": 0, "dam": 0, "sex": 0, "y": -9})
-    people.to_csv(prefix.with_suffix(".fam"), sep="\t", header=False, index=False)
-    snps = pd.DataFrame(
-        {"chr": 1, "snp": np.arange(1, m + 1), "cm": 0, "pos": np.arange(1, m + 1), "a": "A", "b": "B"}
-    )
-    snps.to_csv(prefix.with_suffix(".bim"), sep="\t", header=False, index=False)
+    write_table(prefix.with_suffix(".fam"), people, header=False)
+    numbers = np.arange(1, m + 1)
+    snps = pd.DataFrame({"chromosome": 1, "snp": numbers, "cm": 0, "bp": numbers, "first": "A", "second": "B"})
+    write_table(prefix.with_suffix(".bim"), snps, header=False)
     return prefix
 
 
@@ -118,9 +118,7 @@ def _run(prefix: Path, arm: str, ranks: int) -> dict[str, Any]:
     try:
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        raise BenchError(
-            f"ranks: a run of {arm} took more than {LIMIT:g} s; take fewer individuals or SNPs"
-        ) from None
+        raise BenchError(f"ranks: a run of {arm} took more than {LIMIT:g} s; take fewer SNPs") from None
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"status {done.returncode}"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ def _over_ranks(options: argparse.Namespace, ranks: Ranks) -> dict[str, object]:
     own = Z.own.coded(Z.own_coding(coding))
     V = np.ones((own.shape[1], 2))
     products = timed(lambda: own.rmatmul(own.matmul(V)), options.solves)
-    sums = {str(count): min(timed(lambda A=np.ones(count): ranks.sum(A), 10)) for count in NUMBERS}
+    sums = {str(count): min(timed(partial(ranks.sum, np.ones(count)), 10)) for count in NUMBERS}
     return {
         "solves": solves,
         "product_pairs": products,
