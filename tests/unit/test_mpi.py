@@ -14,10 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.errors import BenchError
+from bench.evaluation.over_ranks import check
 from bench.evaluation.solve import Settings, evaluate
-from bench.ranks.compare import environment, mpirun
-from bench.ranks.worker import LAYOUTS, NUMBERS
+from bench.ranks.compare import compare, environment, mpirun
+from bench.ranks.genotypes import Spread
+from bench.ranks.worker import NUMBERS
 from evaluation_case import TWO, model_of
+from thread_ranks import on_ranks
 
 PROGRAM = Path(__file__).parents[1] / "mpi_program.py"
 pytestmark = [
@@ -45,7 +49,7 @@ def models(farm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_of(
         farm, folder / "gblup.yaml", pedigree=None, single_step={"tolerance": 1e-13}, records=_genotyped(farm, folder)
     )
-    model_of(farm, folder / "liu.yaml", single_step=precise | {"variant": "sssnpblup", "tolerance": 5e-13})
+    model_of(farm, folder / "liu.yaml", single_step=precise | {"variant": "sssnpblup"})
     model_of(farm, folder / "two.yaml", traits=["milk", "fat"], variances=TWO, single_step=precise)
     for model in folder.glob("*.yaml"):
         evaluate(model, folder / f"{model.stem}-one", Settings(threads=1))
@@ -62,8 +66,8 @@ def _genotyped(farm: Path, folder: Path) -> str:
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_sums_and_evaluations_are_those_of_one_process(models: Path, ranks: int):
-    assert (done := run_program("sums", models, ranks)).returncode == 0, done.stderr
-    assert (done := run_program("solves", models, ranks)).returncode == 0, done.stderr
+    done = run_program("solves", models, ranks)
+    assert done.returncode == 0, done.stderr
     for model in models.glob("*.yaml"):
         one = models / f"{model.stem}-one"
         for by in ("individuals", "snps"):
@@ -84,7 +88,7 @@ def test_the_command_writes_and_speaks_once(models: Path, tmp_path: Path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["converged"] is True
 
 
-def test_ranks_that_see_other_genotypes_are_refused_before_anything_is_computed(
+def test_ranks_that_see_other_genotypes_are_refused_at_once(
     models: Path, farm: Path, tmp_path: Path
 ):
     command = [*BENCH, "solve", "model.yaml", "--ranks", "individuals", "--out", "out"]
@@ -147,24 +151,26 @@ def test_without_mpi4py_the_sentence_says_what_to_install(models: Path, tmp_path
     assert "install the extra `mpi`" in done.stderr
 
 
-def test_the_comparison_prints_a_ratio_of_every_layout(tmp_path: Path):
-    command = [
-        *BENCH,
-        "ranks",
-        "--individuals",
-        "200",
-        "--snps",
-        "100",
-        "--pairs",
-        "1",
-        "--out",
-        str(tmp_path / "made.json"),
-    ]
-    done = started(command)
-    assert done.returncode == 0, done.stderr
-    made = json.loads((tmp_path / "made.json").read_text())
-    assert set(made["speed"]) == set(LAYOUTS)
-    for layout in LAYOUTS:
-        assert made["speed"][layout]["value"] > 0
-        assert layout in done.stdout
-        assert set(made["runs"][layout][0]["sums"]) == set(map(str, NUMBERS))
+def test_the_comparison_has_a_ratio_with_an_interval_and_the_pieces(tmp_path: Path):
+    made = compare(200, 100, ranks=2, pairs=2, out=tmp_path / "made.json", layouts=["rows"])
+    found = made.speed("rows")
+    assert 0 < found.low <= found.value <= found.high
+    assert f"rows         {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" in made.text()
+    written = json.loads((tmp_path / "made.json").read_text())
+    assert written["speed"]["rows"]["value"] == found.value
+    assert set(written["runs"]["rows"][0]["sums"]) == set(map(str, NUMBERS))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [({"pairs": 1}, "2 pairs or more"), ({"ranks": 0}, "SNPs and ranks must be 1 or more")],
+)
+def test_a_comparison_that_cannot_be_is_refused(numbers, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        compare(200, 100, **{"ranks": 2, "pairs": 2} | numbers)
+
+
+def test_a_run_that_fails_is_said(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("bench.ranks.compare._genotypes", lambda prefix, n, m: prefix)
+    with pytest.raises(BenchError, match=r"a run of (one|rows) failed: .*drawn\.fam"):
+        compare(200, 100, ranks=2, pairs=2, layouts=["rows"])
