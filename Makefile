@@ -2,6 +2,9 @@
 # make CONFIG=FILE        the same with FILE laid over the default configuration
 # make claims             what README and docs state against what this machine measures; measures what is missing
 # make claims ONLY=NAME   one claim
+# make paper-on-slurm CONFIG=FILE   the same on a whole node of a Slurm cluster; SBATCH="--time=8:00:00" for sbatch
+# make slurm-environment  what PROFILE=profiles/slurm needs, installed
+# make slurm-node         profiles/slurm/node.json, the description of a compute node
 # make test               all tests, linters and type checks
 # make test-environment   what these need, installed; then, for example, .venv/bin/python -m pytest tests/unit
 # Everything installed goes to .venv, everything computed to results/.
@@ -16,12 +19,19 @@ UV := $(shell command -v uv 2>/dev/null)
 PROFILE ?= profiles/default
 CONFIG ?=
 CONFIGFILE = $(if $(CONFIG),--configfile $(CONFIG))
-SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile $(PROFILE) $(CONFIGFILE)
+CORES ?=
+# As the workflow's own profile: beside another one Snakemake would read profiles/default too, and take it.
+SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --workflow-profile $(PROFILE) $(if $(CORES),--cores $(CORES)) \
+  $(CONFIGFILE)
+# Options of sbatch for what runs on one node of a cluster, such as --time=8:00:00.
+SBATCH ?=
+ALLOCATE = $(BIN)/python -m bench allocate $(if $(SBATCH),--sbatch="$(SBATCH)")
 
 # Every job is a Python process: without bytecode of this package each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run report claims test lint environment test-environment lock clean help
+.PHONY: run report claims test lint environment test-environment slurm-environment slurm-node paper-on-slurm lock \
+  clean help
 .DEFAULT_GOAL := run
 
 # Where the chosen configuration puts its results. A faulty one ends here, with a sentence.
@@ -53,6 +63,18 @@ run: environment
 report: environment
 	@$(find_results); $(draw_report)
 
+# One allocation for one figure: its timed jobs take turns on that node, as on a workstation.
+paper-on-slurm: environment
+	@if [ -z "$(CONFIG)" ]; then \
+	  echo "name the figure: make paper-on-slurm CONFIG=config/papers/freudenberg2023.yaml"; exit 1; fi
+	@$(find_results); status=0; \
+	$(ALLOCATE) --log $$results/logs/allocation.log -- \
+	  sh -c 'make run CONFIG=$(CONFIG) CORES=$$SLURM_CPUS_ON_NODE' || status=$$?; \
+	if [ $$status = 0 ]; then echo "report: $$results/report.html"; fi; exit $$status
+
+slurm-node: environment
+	@$(ALLOCATE) --log results/slurm-node.log -- $(BIN)/python -m bench machine --out profiles/slurm/node.json
+
 only = $(if $(ONLY),--only $(ONLY))
 # The configurations that the claims need and whose measurements are not there, then the verdicts.
 claims: environment
@@ -65,6 +87,7 @@ help:
 
 environment: $(VENV)/.run-installed
 test-environment: $(VENV)/.test-installed
+slurm-environment: $(VENV)/.slurm-installed
 
 # A lock is installed with hashes checked; the package itself is linked, so that edits count at once.
 ifeq ($(UV),)
@@ -89,6 +112,10 @@ $(VENV)/.test-installed: envs/test.txt $(VENV)/.run-installed
 	$(install) --require-hashes -r envs/test.txt
 	@touch $@
 
+$(VENV)/.slurm-installed: envs/slurm.txt $(VENV)/.run-installed
+	$(install) --require-hashes -r envs/slurm.txt
+	@touch $@
+
 # A worker per core, but no more than four: some tests take 2 GB. Then what needs the machine to itself.
 test: test-environment lint
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 -m "not alone"
@@ -103,8 +130,8 @@ lint: test-environment
 
 # Resolve the dependencies anew (needs uv).
 lock:
-	for extra in run test; do \
-	  uv pip compile pyproject.toml $$([ $$extra = test ] && echo --extra test) --universal --python-version 3.11 \
+	for extra in run test slurm mpi; do \
+	  uv pip compile pyproject.toml $$([ $$extra = run ] || echo --extra $$extra --constraint envs/run.txt) --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header -o envs/$$extra.txt; done
 	printf 'setuptools>=80\nwheel\n' | uv pip compile - --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --no-header -o envs/build.txt

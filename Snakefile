@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from bench import config as configuration
-from bench import guard, kernels, plan
+from bench import cluster, guard, kernels, machine, plan
 from bench.errors import BenchError
 from bench.record import write_text
 
@@ -31,6 +31,8 @@ configfile: "config/config.yaml"
 
 try:
     CONFIG = configuration.check(config)
+    if CONFIG.node:  # the same cases on the node that starts the run and on every other
+        machine.assume(CONFIG.node)
     CASES = plan.all_cases(CONFIG)
 except BenchError as error:
     raise WorkflowError(str(error))
@@ -46,6 +48,7 @@ if workflow.is_main_process and not guard.only_looks(sys.argv):
 
 
 onstart:
+    cluster.check(workflow.executor_plugin.name, PARTITIONS, node=CONFIG.node)
     guard.hold(RESULTS)
     write_text(PLANNED, "\n".join(TARGETS) + "\n")
 
@@ -73,4 +76,5 @@ rule all:
         TARGETS,  # so that a document that is gone is made again
 
 
+include: "workflow/rules/cluster.smk"
 include: "workflow/rules/machine.smk"  # last: it goes over all rules

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import arguments as command_line
 from bench.errors import BenchError
+from bench.memory import bytes_of
 
 if TYPE_CHECKING:
     from bench.ranks.communicator import Ranks
@@ -61,6 +63,18 @@ def machine(options: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=1) if options.json else to_text(facts))
 
 
+def allocate(options: argparse.Namespace) -> int:
+    """Run a command on a node of its own and wait: sbatch --wait --exclusive, with the partition and account of the
+    profile. Its output goes to the log, whose end is printed; the exit code is the command's."""
+    from bench.cluster import allocate, end_of
+
+    how = {"log": options.log, "profile": options.profile, "options": shlex.split(options.sbatch)}
+    status = allocate(options.command, **how)
+    print(end_of(options.log))
+    print(f"log: {options.log}\nexit code: {status}")
+    return status
+
+
 def kernels_(options: argparse.Namespace) -> None:
     """List every kernel and target with what it is, and whether this machine can run it; if not, why."""
     from bench.inventory import kernel_lines
@@ -98,7 +112,8 @@ def pedigree(options: argparse.Namespace) -> None:
     """Simulate a pedigree: founders, then generations of selected sires and many dams."""
     from bench.genotypes.stages import make_pedigree
 
-    make_pedigree(command_line.json_object(options.spec, "--spec"), name=options.name, out=options.out)
+    entry = command_line.json_object(options.spec, "--spec")
+    make_pedigree(entry, name=options.name, out=options.out, genedrop=_genedrop)
 
 
 def chromosome(options: argparse.Namespace) -> None:
@@ -123,6 +138,23 @@ def _genedrop() -> Path:
     if made.library is None:
         raise BenchError(f"livestock needs a compiled gene drop: {made.reason}")
     return made.library
+
+
+def genedrop(options: argparse.Namespace) -> None:
+    """Drop genes through a dairy pedigree and pack all genotypes, chromosome by chromosome; print seconds, memory,
+    bytes a second, and how fast this machine copies."""
+    from bench.build import installed
+    from bench.machine import Limits
+    from bench.population_rates import rates
+
+    limits = installed("limits")
+    if limits.library is None:
+        raise BenchError(f"the copy bandwidth needs the compiled limits: {limits.reason}")
+    if not options.out.is_dir():
+        raise BenchError(f"{options.out}: no such folder; name one with room for a chromosome's .bed file")
+    sizes = {key: getattr(options, key) for key in ("animals", "snps", "chromosomes", "threads", "out")}
+    for name, value in rates(_genedrop(), Limits(limits.library), **sizes).items():
+        print(f"{name}\t{value:.4g}", flush=True)
 
 
 def assemble(options: argparse.Namespace) -> None:
@@ -399,7 +431,7 @@ def _solve(options: argparse.Namespace, ranks: Ranks | None) -> int:
         start=options.start,
         resume=options.resume,
         max_steps=options.max_steps,
-        memory=options.memory,
+        memory=options.memory and bytes_of(options.memory, of="--memory"),
         blupf90=options.blupf90,
         spread=None if ranks is None else Spread(ranks, options.ranks),
     )
@@ -421,8 +453,11 @@ def variances(options: argparse.Namespace) -> int:
     fits; for one trait by simulated scores at any size. Status 1: it did not converge."""
     from bench.evaluation.variances import Settings, estimate_variances
 
-    names = ("method", "simulations", "seed", "max_steps", "threads", "memory")
-    settings = Settings(**{name: getattr(options, name) for name in names})
+    names = ("method", "simulations", "seed", "max_steps", "threads")
+    settings = Settings(
+        **{name: getattr(options, name) for name in names},
+        memory=options.memory and bytes_of(options.memory, of="--memory"),
+    )
     return 0 if estimate_variances(options.model, options.out, settings) else 1
 
 
@@ -470,6 +505,8 @@ def agreement(options: argparse.Namespace) -> None:
 
 VERBS = {
     "machine": machine,
+    "genedrop": genedrop,
+    "allocate": allocate,
     "kernels": kernels_,
     "config": config,
     "plan": plan,

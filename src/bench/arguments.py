@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.cluster import PROFILE
 from bench.errors import BenchError
 
 Call = Callable[[argparse.Namespace], "int | None"]
@@ -47,6 +48,12 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--json", action="store_true", help="print JSON instead of text")
     path(at, "--out", default=None, help="also write the JSON document here")
 
+    at = verb("allocate", "run a command on a whole node of a Slurm cluster, and wait for it")
+    path(at, "--log", help="where the command's output goes")
+    path(at, "--profile", default=PROFILE, help=f"profile that names partition and account (default: {PROFILE})")
+    at.add_argument("--sbatch", default="", help='options of sbatch, such as "--time=8:00:00"')
+    at.add_argument("command", nargs="+", metavar="COMMAND", help="after --, the command and its arguments")
+
     verb("kernels", "every kernel and target: can this machine run it, and if not, why")
 
     at = verb("config", "print one value of the configuration, such as `results`")
@@ -78,6 +85,13 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     _dataset(at)
     path(at, "--out", help="folder for the data and their dataset.json")
     at.add_argument("--jobs", type=int, default=1, help="chromosomes of livestock simulated at a time (default 1)")
+
+    at = verb("genedrop", "what dropping genes and packing genotypes takes here, against the copy bandwidth")
+    at.add_argument("--animals", type=int, default=1_000_000, help="of the pedigree, all genotyped (default 1000000)")
+    at.add_argument("--snps", type=int, default=1667, help="on each chromosome (default 1667)")
+    at.add_argument("--chromosomes", type=int, default=10, metavar="N", help="how many (default 10)")
+    at.add_argument("--threads", type=int, default=2, metavar="N", help="OpenMP threads (default 2)")
+    path(at, "--out", help="folder for the .bed files, which are removed again")
 
     at = verb("convert", "between BLUPF90's SNP file and PLINK's .bed, .bim and .fam")
     sources = ["blupf90", "plink"]
@@ -178,7 +192,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     spread = "under mpirun: what of the genotypes the ranks share, individuals or snps (docs/mpi.md)"
     at.add_argument("--ranks", choices=["individuals", "snps"], default=None, metavar="SHARE", help=spread)
 
-    at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
+    at.add_argument("--memory", metavar="BYTES", help='may be used, such as "800MB" (default: what is free)')
 
     at = verb("ranks", "several ranks of MPI against one process with as many threads")
     at.add_argument("--individuals", type=int, metavar="N", default=20_000, help="drawn at random (default: 20000)")
@@ -196,7 +210,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--seed", type=int, metavar="N", default=1, help="of the simulation (default: 1)")
     at.add_argument("--max-steps", type=int, metavar="N", help="most steps (default: the method's own)")
     at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
-    at.add_argument("--memory", type=int, metavar="BYTES", help="may be used (default: what is free)")
+    at.add_argument("--memory", metavar="BYTES", help='may be used, such as "800MB" (default: what is free)')
 
     at = verb("validate", "hold the breeding values of partial data against those of all (method LR)")
     for name, said in (("partial", "part of the data"), ("whole", "all")):

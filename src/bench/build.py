@@ -54,7 +54,15 @@ PEDIGREE = Native(
     targets={"scalar": ("-O3",), "avx2": ("-O3", *kernels.AVX2)},
     shares=("isa.h", *(f"_pedigree/{name}.h" for name in ("counts", "incomplete", "inverse"))),
 )
-GENEDROP = Native(source="kernels/_genedrop/genedrop.cc", targets={"scalar": ("-O3",)}, shares=("isa.h",))
+GENEDROP = Native(
+    source="kernels/_genedrop/genedrop.cc",
+    targets={
+        "scalar": ("-O3",),
+        "avx2": ("-O3", "-mavx2"),
+        "avx512": ("-O3", "-mavx512f", "-mprefer-vector-width=512"),
+    },
+    shares=("isa.h",),
+)
 JAX = Native(source="kernels/_jax/bridge.cc", targets={"scalar": ("-O2",)}, shares=("isa.h",), headers=_jax_headers)
 # Libraries that are no kernels; their sources lie below the package.
 OTHERS = {"limits": LIMITS, "missing": MISSING, "gram": GRAM, "pedigree": PEDIGREE, "genedrop": GENEDROP, "jax": JAX}

@@ -21,7 +21,7 @@ IDENTITY = {
     "samples": "Int64",
     "kernel": "string",
     "target": "string",
-    "method": "string",  # of X X', or of a centred product
+    "method": "string",  # of X X', or of a centred or streamed product
     "against": "string",  # "kernel/target" of the other half of a pair
     "dtype": "string",
     "threads": "Int64",
@@ -42,7 +42,7 @@ OBSERVATION = {
     "metric": "string",
     "value": "float64",
     "unit": "string",
-    "size": "Int64",  # bytes of what a limit was measured on
+    "size": "Int64",  # bytes of what a limit was measured on, or of what was read
     "process": "Int64",  # of several fresh ones, from 0
     "repeat": "Int64",
     "calls": "Int64",  # that a time is the mean of

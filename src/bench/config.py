@@ -68,6 +68,7 @@ class Config(Stanza):
     """The whole configuration, checked."""
 
     results: str = "results/main"
+    node: str | None = None
     compiler: str = "g++"
     compiler_flags: list[str] = []
     budget: Budget = Budget()

@@ -70,6 +70,14 @@ def describe(*, limits: Path | None = None, compiler: str = "g++") -> dict[str, 
         "compilers": compilers(),
         "gpus": list(here.gpus),
         "driver": here.driver,
+        "gpu_memory": here.gpu_memory,
+        "gpu_builds": [
+            f"{name}/{target}"
+            for name in kernels.names()
+            if (kernel := kernels.load(name)).gpu
+            for target in kernel.all_targets
+            if kernel.lacks(target, here) is None
+        ],
         "measured": measured,
     }
 

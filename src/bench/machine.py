@@ -19,16 +19,21 @@ if TYPE_CHECKING:
 
     from bench.build import Build
 
+from bench.errors import BenchError
 from bench.memory import cgroup
 from bench.memory import memory_available as memory_available
 from bench.memory import memory_limit as memory_limit
+from bench.record import read_json
 
 USABLE_SHARE = 0.9  # of the memory: the rest is the operating system's and the page cache's
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that decide which kernels can run. Sizes in bytes; gpu_memory is the first GPU's."""
+    """The facts that decide which kernels can run. Sizes in bytes; gpu_memory is the first GPU's.
+
+    described: it is planned for, from elsewhere; gpu_builds: "kernel/target" of the GPU kernels that it said it runs.
+    """
 
     host: str
     cpu: str
@@ -38,6 +43,8 @@ class Machine:
     gpus: tuple[str, ...] = ()
     driver: str = ""
     gpu_memory: int = 0
+    described: bool = False
+    gpu_builds: frozenset[str] = frozenset()
 
     @property
     def usable_memory(self) -> int:
@@ -45,9 +52,14 @@ class Machine:
         return int(self.memory * USABLE_SHARE)
 
 
+_assumed: list[Machine] = []
+
+
 @cache
 def this_machine() -> Machine:
-    """The machine that this process runs on, as far as its affinity and its cgroup let it."""
+    """The machine that this process runs on, as far as its affinity and its cgroup let it; or the one assumed."""
+    if _assumed:
+        return _assumed[-1]
     info = _cpuinfo()
     gpus, driver, gpu_memory = _gpus()
     return Machine(
@@ -60,6 +72,37 @@ def this_machine() -> Machine:
         driver=driver,
         gpu_memory=gpu_memory,
     )
+
+
+def assume(path: str | Path) -> None:
+    """Let this process plan for another machine, of which `bench machine --out` wrote the description.
+
+    BenchError for a file that is not there or describes no machine.
+    """
+    description = Path(path)
+    if not description.exists():
+        raise BenchError(f"{description}: not there; `make slurm-node` writes the description of a compute node")
+    facts = read_json(description)
+    try:
+        made = Machine(
+            host=facts["host"],
+            cpu=facts["cpu"],
+            cpu_flags=frozenset(facts["flags"]),
+            cores=int(facts["cores"]),
+            memory=int(facts["memory"]),
+            gpus=tuple(facts["gpus"]),
+            driver=facts["driver"],
+            gpu_memory=int(facts["gpu_memory"]),
+            described=True,
+            gpu_builds=frozenset(facts["gpu_builds"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BenchError(
+            f"{description}: no description of a machine ({error} is missing or wrong); "
+            "`bench machine --out` writes one"
+        ) from None
+    _assumed[:] = [made]
+    this_machine.cache_clear()
 
 
 def _cpuinfo() -> dict[str, str]:

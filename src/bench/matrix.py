@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as ct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,14 @@ from bench.genotypes.bim_fam import read_bim, read_fam
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Problem
 from bench.machine import memory_available, this_machine
+from bench.memory import bytes_of
 from bench.relationships.genomic import RELATIONSHIPS, Centred, Coding, dense_grm, dense_grm_bytes
 from bench.relationships.gram import Dtype, gram
 from bench.relationships.missing import missing_of
+from bench.relationships.streamed import StreamedCentred
 from bench.shared_library import INT, SIZE, load
 from bench.solvers.operator import Operator, Swapped
+from bench.streamed import Source, StreamedMatrix, chunk_snps, streamable
 
 if TYPE_CHECKING:
     from bench.bridges import jax as bridge
@@ -118,11 +122,14 @@ class GenotypeMatrix(_Real):
         kernel: str = "auto",
         dtype: str = "f8",
         threads: int | None = None,
+        memory: int | str | None = None,
         individuals: np.ndarray | None = None,
         snps: np.ndarray | None = None,
     ):
         """kernel: any of `bench kernels`; threads: None takes all cores that this process may use.
 
+        memory: that the matrix and products with K columns may take, in bytes or such as "800MB". Where it does not
+        hold the matrix, a mapped .bed is read anew at each product, in chunks of SNPs (`streamed`).
         BenchError: no such kernel, too little memory (said before it is taken), no build, no thread or more
         threads than cores.
         """
@@ -135,19 +142,33 @@ class GenotypeMatrix(_Real):
         problem = Problem(*packed.shape, K, np.dtype(dtype).str[1:], threads)
         if threads > this_machine().cores:
             raise BenchError(f"asked for {threads} threads, this machine has {this_machine().cores} cores")
-        if reason := declared.refuses(problem, target, this_machine(), memory=memory_available()):
-            raise BenchError(f"{packed.path or 'genotypes'} in kernel {name}: {reason}")
+        given = memory_available() if memory is None else min(memory_available(), bytes_of(memory))
+        whole, can = declared.memory_needed(problem), streamable(declared, packed)
+        self.streamed = memory is not None and can and whole > given
+        if reason := declared.refuses(problem, target, this_machine(), memory=whole if self.streamed else given):
+            more = "; give memory=… to read it in chunks" if memory is None and can and whole > given else ""
+            raise BenchError(f"{packed.path or 'genotypes'} in kernel {name}: {reason}{more}")
         self.kernel, self.target = name, target
-        self._held: GenotypeOperator = declared.prepare(
-            packed, target=target, dtype=problem.dtype, library=library, threads=threads
+        source = Source(declared, target, problem.dtype, library, threads)
+        self._held: GenotypeOperator = (
+            StreamedMatrix(packed, source, chunk=chunk_snps(declared, problem, memory=given))
+            if self.streamed
+            else source.prepare(packed)
         )
-        self.products, self.bytes_held = self._held, self._held.bytes_held
+        self.products = self._held
+        self._gpu_gram = partial(_gram_on_gpu(), target=target) if declared.gpu else None
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory that the matrix keeps: of a streamed one its buffers and a chunk."""
+        return self._held.bytes_held
 
     @classmethod
     def from_bed(cls, path: str | Path, **options: Any) -> GenotypeMatrix:
         """Pack PREFIX.bed, with PREFIX.bim and PREFIX.fam beside it; `path` is PREFIX or PREFIX.bed.
 
-        The file is mapped, not read into memory first. Options as of the class. BenchError: files that are
+        The file is mapped, not read into memory first; with memory=…, it may be larger than that. Options as of the
+        class. BenchError: files that are
         missing or do not fit each other, and what the class refuses.
         """
         bed = Path(path) if str(path).endswith(".bed") else Path(f"{path}.bed")
@@ -172,17 +193,26 @@ class GenotypeMatrix(_Real):
             raise BenchError(f"there is no relationship {relationship!r}; there are {', '.join(RELATIONSHIPS)}")
         return CentredMatrix(self, relationship)
 
-    def coded(self, coding: Coding) -> Centred:
-        """W as `coding` has it. MemoryError: too many missing calls to list."""
-        missing = missing_of(self.products, self.packed, threads=self.threads, library=installed("missing").library)
+    def coded(self, coding: Coding) -> Centred | StreamedCentred:
+        """W = (Z − 1c')·diag(s) of any coding of these SNPs, 0 where the call is missing.
+
+        MemoryError: the lists of missing calls do not fit; a streamed matrix has none.
+        """
+        library = installed("missing").library
+        if isinstance(self.products, StreamedMatrix):
+            return StreamedCentred(self.products, coding, self.packed, library=library, threads=self.threads)
+        missing = missing_of(self.products, self.packed, threads=self.threads, library=library)
         return Centred(self.products, coding, missing)
 
     def gram(self, *, dtype: Dtype = "i4", out: Path | None = None) -> np.ndarray:
         """X X', (n, n), of the dosages, exact in integers; a missing call counts 0.
 
-        out: .npy file for a matrix that is larger than the memory; the result is then a read-only map of it.
+        out: .npy file for a matrix that is larger than the memory; the result is then a read-only map of it. A
+        kernel for GPUs has it computed on the GPU.
         BenchError: too little memory (said before it is taken) or disk, no C++ compiler.
         """
+        if self._gpu_gram is not None:
+            return self._gpu_gram(self.packed, dtype=dtype, out=out)
         made = installed("gram")
         if made.library is None:
             raise BenchError(f"gram: {made.reason}")
@@ -208,18 +238,23 @@ class CentredMatrix(_Real):
     def __init__(self, Z: GenotypeMatrix, relationship: str):
         super().__init__(np.dtype("f8"), Z.shape)
         coding = RELATIONSHIPS[relationship](Z.packed)
+        self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
         try:
-            self._centred = Z.coded(coding)
+            self.products = self._centred = Z.coded(coding)
         except MemoryError as error:
             raise BenchError(str(error)) from None
-        self.centre, self.scale, self.divisor = coding.centre, coding.scale, coding.divisor
-        self.products = self._centred
         self._packed, self._coding, self._threads = Z.packed, coding, Z.threads
+        self._gpu_gram = Z._gpu_gram
 
     def jax(self) -> bridge.Centred:
         """These products in JAX, with derivatives in centre and scale as well."""
         from bench.bridges.jax import centred
 
+        if not isinstance(self._centred, Centred):
+            raise BenchError(
+                "jax: a streamed matrix has its raw products in JAX, not its centred ones; centre them there, or "
+                "open the matrix without memory="
+            )
         return centred(self._centred, installed("jax").library)
 
     def gram(self) -> np.ndarray:
@@ -230,7 +265,15 @@ class CentredMatrix(_Real):
                 f"gram: the relationships of {self.shape[0]} individuals need {need / 1e9:.3g} GB of memory, "
                 f"{free / 1e9:.3g} GB can be used"
             )
+        if self._gpu_gram is not None:
+            return dense_grm(self._packed, self._coding, products=partial(self._gpu_gram, dtype="f8"))
         return dense_grm(self._packed, self._coding, library=installed("gram").library, threads=self._threads)
+
+
+def _gram_on_gpu() -> Callable[..., np.ndarray]:
+    from bench.kernels._cuda.gram import gram  # a machine without a GPU has no use for it
+
+    return gram
 
 
 def _executable(kernel: str) -> tuple[str, str, Path | None]:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from bench.errors import BenchError
+
+UNITS = {"": 1, "B": 1} | {
+    f"{letter}{binary}B": base**power
+    for binary, base in (("", 1000), ("i", 1024))
+    for power, letter in enumerate("kMGT", start=1)
+}
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -37,3 +45,16 @@ def memory_available() -> int:
         if line.startswith("MemAvailable:"):
             return min(int(line.split()[1]) * 1024, memory_limit())
     return memory_limit()
+
+
+def bytes_of(size: int | str, *, of: str = "memory") -> int:
+    """Bytes, from their number or a text such as "800MB", "1.5 GB" or "2GiB". BenchError: neither, or less than 1."""
+    text = str(size).strip()
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([A-Za-z]*)", text)
+    units = {name.lower(): value for name, value in UNITS.items()}
+    if isinstance(size, bool) or found is None or found[2].lower() not in units:
+        raise BenchError(f'{of}: {size!r} was given; bytes were needed, as a number or such as "800MB" or "2GiB"')
+    amount = int(float(found[1]) * units[found[2].lower()]) if found[2] else int(float(found[1]))
+    if amount < 1:
+        raise BenchError(f"{of}: {size!r} was given; at least one byte was needed")
+    return amount

@@ -135,7 +135,9 @@ def refusal(case: Case, config: Config) -> str | None:
     n, k = case.get("samples") or spec.n_samples, max(case.get("k", [1]))
     problem = Problem(n, spec.n_snps, k, case.get("dtype", "f8"), threads)
     for name, target in pairs:
-        if reason := kernels.load(name).refuses(problem, target, machine, memory=memory):
+        kernel = kernels.load(name)
+        enough = max(memory, kernel.memory_needed(problem)) if "streamed" in case else memory
+        if reason := kernel.refuses(problem, target, machine, memory=enough):
             return _said_of(name, target, reason, case)
     return None
 

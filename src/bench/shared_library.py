@@ -30,6 +30,15 @@ def load(library: Path, kind: str, signatures: Signatures, *, prefix: str, build
     return lib
 
 
+def optional(lib: ct.CDLL, signature: Signatures) -> Any | None:
+    """A function that a library may lack, with its types declared; None if it does."""
+    ((name, (result, arguments)),) = signature.items()
+    function = getattr(lib, name, None)
+    if function is not None:
+        function.restype, function.argtypes = result, arguments
+    return function
+
+
 def address(function: Any) -> int:
     """Where a function of a loaded library lies, for a caller in C."""
     found = ct.cast(function, POINTER).value

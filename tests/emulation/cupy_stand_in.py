@@ -118,12 +118,14 @@ class ndarray(NDArrayOperatorsMixin):
     def __dlpack_device__(self) -> Any:
         return self._held.__dlpack_device__()
 
-    def get(self, out: np.ndarray | None = None) -> np.ndarray:
+    def get(self, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
         STATE.copied.append(self.nbytes)
         _alive()
         if out is None:
-            return self._held.copy()
-        out[...] = self._held
+            out = np.empty_like(self._held)
+        elif not (out.flags.c_contiguous and out.shape == self.shape and out.dtype == self.dtype):
+            raise ValueError("Shape mismatch")
+        (_now if blocking else _do)(lambda: np.copyto(out, self._held))
         return out
 
     def set(self, host: np.ndarray) -> None:
@@ -257,6 +259,13 @@ def _do(work: Callable[[], object]) -> None:
         STATE.stream.waiting.append(work)
     else:
         work()
+
+
+def _now(work: Callable[[], object]) -> None:
+    """Once all that waits in the current stream is done."""
+    if STATE.stream is not None:
+        STATE.stream.synchronize()
+    work()
 
 
 class Event:

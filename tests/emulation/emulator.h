@@ -31,7 +31,9 @@ constexpr unsigned PATIENCE = 400;  // rounds without progress
 
 struct Copy {
     char* to;
-    const char* from;
+    const char* from;  // null: zeros
+    int bytes;
+    void make() const { from ? std::memcpy(to, from, bytes) : std::memset(to, 0, bytes); }
 };
 struct Fiber {
     ucontext_t context;
@@ -240,6 +242,12 @@ inline i64 __double_as_longlong(double x) {
     std::memcpy(&bits, &x, 8);
     return bits;
 }
+inline double __hiloint2double(int high, int low) { return __longlong_as_double(i64(u64(u32(high)) << 32 | u32(low))); }
+inline float __uint_as_float(u32 bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
 inline i64 __double2ll_rn(double x) { return std::llrint(x); }
 template <class T>
 T atomicAdd(T* p, T v) {
@@ -330,15 +338,19 @@ inline void multiply_add_unsigned(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1
     emulator::multiply(c, a, b0, b1, true);
 }
 
-inline void copy_async(void* to, const void* from) {
-    emulator::check_shared(to, 16, 16, "cp.async");
-    if ((uintptr_t)from % 16) emulator::fail("cp.async from a misaligned address");
+// cp.async of 4, 8 or 16 bytes with a source size of none or all of them.
+template <int BYTES>
+void copy_async_or_zero(void* to, const void* from, bool there) {
+    emulator::check_shared(to, BYTES, BYTES, "cp.async");
+    if (there && (uintptr_t)from % BYTES) emulator::fail("cp.async from a misaligned address");
     emulator::device().counts.copies++;
+    const emulator::Copy copy{(char*)to, there ? (const char*)from : nullptr, BYTES};
     if (emulator::device().lazy)
-        emulator::fiber().open.push_back({(char*)to, (const char*)from});
+        emulator::fiber().open.push_back(copy);
     else
-        std::memcpy(to, from, 16);
+        copy.make();
 }
+inline void copy_async(void* to, const void* from) { copy_async_or_zero<16>(to, from, true); }
 inline void commit_copies() {
     emulator::Fiber& fiber = emulator::fiber();
     fiber.groups.push_back(std::move(fiber.open));
@@ -348,7 +360,7 @@ template <int N>
 void wait_for_copies() {
     auto& groups = emulator::fiber().groups;
     for (; int(groups.size()) > N; groups.pop_front())
-        for (const emulator::Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
+        for (const emulator::Copy& copy : groups.front()) copy.make();
 }
 
 // wgmma m64nNk32: what it asks of its warps is that it is begun and ended; a warp does 16 rows of it.

@@ -40,7 +40,7 @@ FAULTS = {
     "digits without a balance": (DIGITS, "q = (q - digit) >> 8;", "q = q >> 8;"),
     "magnitudes keep their sign": (DIGITS, "& ~(1ull << 63)", ""),
     "a missing call counts 3": (PANELS, "codes ^ (missing | missing << 1)", "codes"),
-    "what pads a byte of the .bed counts": (PACK, "if (left < 16) codes &=", "if (left < 0) codes &="),
+    "what pads a byte of the .bed counts": (PANELS, "left < 16 ? codes &", "left < 0 ? codes &"),
     "codes 1 and 2 are exchanged": (PACK, "(l << 1) | (h ^ l)", "(h << 1) | (h ^ l)"),
 }  # fmt: skip
 

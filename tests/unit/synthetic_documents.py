@@ -126,6 +126,23 @@ def centred_document(costs: dict[str, float]) -> Document:
     return doc
 
 
+def streamed_document() -> Document:
+    """Products at 90 % of the lower of the disk's 2 GB/s and the kernel's rate, in rounds that drift tenfold."""
+    n, m = SIZES["pigs"]
+    identity = {"experiment": "streamed", "dataset": "pigs", "n": n, "m": m, "kernel": "auto", "target": "avx512"}
+    doc = Document(identity | {"dtype": "f8", "threads": 2}, PROVENANCE)
+    for repeat, drift in enumerate((1, 10, 2, 5, 3)):
+        doc.add("reading_time", 2.0 * drift, "s", phase="reading", repeat=repeat, size=4 * 10**9, note="dropped")
+        for k, rate in ((1, 8e9), (32, 1e9)):
+            for method, size, per_s in (("resident", 10**8, rate), ("streamed", 4 * 10**9, 0.9 * min(2e9, rate))):
+                place = {"phase": "product", "method": method, "direction": "matmul", "k": k, "repeat": repeat}
+                note = {"note": "dropped"} if method == "streamed" else {}
+                doc.add("product_time", size / per_s * drift, "s", size=size, **place, **note)
+    for name, value in (("memory_given", 8e8), ("bytes_held", 6e8), ("streamed_rss", 7e8), ("peak_rss", 9e8)):
+        doc.add(name, value, "B", phase="memory")
+    return doc
+
+
 GRAM_SECONDS = {
     ("gram", "avx512"): 0.5,
     ("dsyrk", "scipy"): 8.0,
@@ -435,6 +452,7 @@ def documents() -> dict[str, Document]:
         for samples in (1000, 3000, 9000)
     ]
     docs += [refused_document(d, "gpu_2bit", t, dtype) for d in SIZES for t in ("sm_80", "sm_90") for dtype in PEAK]
+    docs += [streamed_document()]
     docs += [wrong_document(), paired_document(), limits_document(), centred_document({"centred": 1.01})]
     docs += [gram_document(d, *which, threads) for d in SIZES for which in GRAM_SECONDS for threads in (1, 2)]
     docs += [lanczos_reml_document(1000, eigen=True), lanczos_reml_document(4000)]

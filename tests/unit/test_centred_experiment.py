@@ -49,7 +49,7 @@ def test_every_method_is_timed_in_every_round_after_the_last_was_verified(files)
 
 
 def test_complete_genotypes_have_nothing_to_impute(files, monkeypatch):
-    monkeypatch.setattr(centred, "missing_calls", lambda *arguments, **options: None)
+    monkeypatch.setattr(centred, "missing_of", lambda *arguments, **options: None)
     monkeypatch.setattr(centred, "TOLERANCE", np.inf)  # this data set has missing calls, which then count 0
     doc = centred.run(CASE, files)
     assert doc.status == "ok", doc.reason
@@ -70,6 +70,6 @@ def test_memory_that_runs_out_ends_the_case_as_oom(files, monkeypatch):
     def none_left(*arguments, **options):
         raise MemoryError("no room for lists")
 
-    monkeypatch.setattr(centred, "missing_calls", none_left)
+    monkeypatch.setattr(centred, "missing_of", none_left)
     doc = centred.run(CASE, files)
     assert (doc.status, doc.reason) == ("oom", "out of memory: no room for lists")

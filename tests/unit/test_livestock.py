@@ -228,14 +228,13 @@ def test_allele_frequencies_carry_over_from_the_founders(library, tmp_path, monk
     seen = []
 
     def kept(*arguments):
-        seen.append(_founders(*arguments))
+        seen.append(draw_founders(*arguments))
         return seen[-1]
 
-    _founders = livestock._founders
-    monkeypatch.setattr(livestock, "_founders", kept)
+    draw_founders = livestock.draw_founders
+    monkeypatch.setattr(livestock, "draw_founders", kept)
     livestock.simulate_chromosome(asked, simulate_pedigree(asked), 1, tmp_path, library=library)
-    (_, haplotypes, is_qtl) = seen[0]
-    expected = haplotypes[:, ~is_qtl].mean(axis=0)
+    expected = seen[0].haplotypes[:, ~seen[0].is_qtl].mean(axis=0)
     packed = PackedGenotypes.open(tmp_path / "panel.bed", n_samples=1200, n_snps=152).head(600)
     error = np.sqrt(expected * (1 - expected) / 1200)
     assert (np.abs(packed.allele_frequency() - expected) < 5 * error).all()
@@ -324,7 +323,7 @@ BAD = [
     ({"genotyped": 601}, "genotyped: 601 animals, the last 3 cohorts have 600"),
     ({"sires": 51}, "sires: 51 sires need cohorts of at least 204 animals, the smallest has 200"),
     ({"mating": "beef", "herds": 13}, "12 cannot serve 13 herds"),
-    ({"mating": "goats"}, "'dairy', 'beef' or 'random'"),
+    ({"mating": "goats"}, "'dairy', 'beef', 'random' or 'lines'"),
     ({"n_snps": 1}, "1 SNPs cannot be spread over 2 chromosomes"),
     ({"n_qtl": 1}, "1 QTL cannot be spread over 2 chromosomes"),
     ({"validation_cohorts": 6}, "validation_cohorts: 6 of 6 leave no records"),

@@ -85,12 +85,10 @@ def test_the_command_writes_and_speaks_once(models: Path, tmp_path: Path):
     done = started([*mpirun(2), *command])
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("solved in") == 1
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["converged"] is True
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["converged"] is True
 
 
-def test_ranks_that_see_other_genotypes_are_refused_at_once(
-    models: Path, farm: Path, tmp_path: Path
-):
+def test_ranks_that_see_other_genotypes_are_refused_at_once(models: Path, farm: Path, tmp_path: Path):
     command = [*BENCH, "solve", "model.yaml", "--ranks", "individuals", "--out", "out"]
     for name in ("left", "right"):
         shutil.copytree(farm, tmp_path / name / "farm", ignore=shutil.ignore_patterns("chromosomes"))
@@ -130,9 +128,6 @@ def test_an_error_ends_all_ranks_with_one_sentence(models: Path, program: str, s
 )
 def test_what_ranks_cannot_do_is_refused(farm: Path, tmp_path: Path, keys, sentence):
     from bench.errors import BenchError
-    from bench.evaluation.over_ranks import check
-    from bench.ranks.genotypes import Spread
-    from thread_ranks import on_ranks
 
     model = model_of(farm, tmp_path / "model.yaml", **keys)
     with pytest.raises(BenchError, match=sentence):

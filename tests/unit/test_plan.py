@@ -127,6 +127,15 @@ def test_a_matrix_beyond_the_memory_is_refused_with_both_sizes():
     assert reason.endswith("GB of memory, 0.6 GB can be used")
 
 
+def test_what_is_streamed_may_be_larger_than_the_memory():
+    case = product(experiment="streamed", dataset="cattle", kernel="decompress", streamed={"memory": 10**8})
+    assert refusal(case, budget={"memory_gb": 0.6}) is None
+    stanza = experiments.load("streamed").Stanza(datasets=["tiny"], memory="100MB")
+    made = experiments.load("streamed").cases(stanza, config())
+    assert all(case["streamed"] == {"memory": 10**8} for case in made.values())
+    assert len({plan.case_id(case) for case in made.values()}) == len(made) > 0
+
+
 def test_the_number_of_samples_decides_the_memory():
     case = product(dataset="herd", kernel="dense_blas", target="openblas", samples=937)
     budget = {"memory_gb": 0.6}

@@ -251,6 +251,20 @@ def test_without_missing_calls_imputation_has_no_cost(tmp_path):
     assert drawn["imputed_cost"].isna().all()
 
 
+def test_streamed_products_are_held_against_the_disk_and_the_kernel_of_their_round(frame):
+    drawn = tables.load("streamed").draw(frame)
+    disk, kernel = at(drawn, k=1), at(drawn, k=32)
+    for row, resident in ((disk, 8 / 3), (kernel, 1 / 3)):  # the median round drifts threefold
+        assert row["resident_gb_s"] == pytest.approx(resident)
+        assert row["reading_gb_s"] == pytest.approx(2 / 3)
+        for end in ("", "_low", "_high"):
+            assert row[f"share{end}"] == pytest.approx(90.0)
+        assert (row["given_mb"], row["taken_mb"], row["process_mb"]) == (800, 700, 900)
+        assert row["cache"] == "dropped"
+    assert disk["streamed_gb_s"] == pytest.approx(0.9 * 2 / 3)
+    assert kernel["streamed_gb_s"] == pytest.approx(0.9 / 3)
+
+
 def test_gblup_gives_variances_prediction_and_the_spread_of_the_folds(frame):
     drawn = tables.load("gblup").draw(frame)
     row = at(drawn, dataset="cattle", trait="yield")

@@ -137,7 +137,7 @@ def test_make_runs_the_workflow_and_ends_with_the_path_of_the_report(command, ma
     assert done.stdout.splitlines()[-1] == f"report: {results}/report.html"
     assert "the summary" in done.stdout
     first, report = [call for call in calls if call.startswith("snakemake ")]
-    assert first.startswith("snakemake --profile profiles/default")
+    assert first.startswith("snakemake --workflow-profile profiles/default")
     assert (f"--configfile {config}" in first) == bool(config)
     assert report.endswith(f"--report {results}/report.html")
     assert not [call for call in calls if "install" in call]

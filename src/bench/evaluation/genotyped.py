@@ -107,17 +107,22 @@ def _distances(matrix: GenotypeMatrix | SharedMatrix, coding: Coding) -> np.ndar
 
 
 def read_genotyped(
-    model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None], spread: Spread | None = None
+    model: Model,
+    pedigree: Pedigree,
+    *,
+    threads: int,
+    say: Callable[[str], None],
+    memory: int | None = None,
+    spread: Spread | None = None,
 ) -> Genotyped:
-    """spread: over ranks, None for one process. BenchError: files that do not fit each other, animals that are not in
-    the pedigree, too little memory."""
+    """memory: bytes; where they do not hold the genotypes, these are read anew at each product. spread: over ranks,
+    which hold them all together; None for one process.
+
+    BenchError: files that do not fit each other, animals that are not in the pedigree, too little memory."""
     files = model.genotypes
     assert files is not None
     prefix = str(files.plink)
-    if spread is None:
-        matrix = GenotypeMatrix.from_bed(prefix, threads=threads)
-    else:
-        matrix = SharedMatrix.from_bed(prefix, spread, threads=threads)
+    matrix = _opened(prefix, threads, memory, spread, say)
     ids = matrix.individuals
     assert ids is not None
     rows = pedigree.rows(list(ids), of=f"{prefix}.fam")
@@ -135,6 +140,20 @@ def read_genotyped(
     made = Genotyped.of(model, matrix, rows, coding)
     matrix.packed.forget()
     return made
+
+
+def _opened(
+    prefix: str, threads: int, memory: int | None, spread: Spread | None, say: Callable[[str], None]
+) -> GenotypeMatrix | SharedMatrix:
+    if spread is not None:
+        return SharedMatrix.from_bed(prefix, spread, threads=threads)
+    matrix = GenotypeMatrix.from_bed(prefix, threads=threads, memory=memory)
+    if matrix.streamed:
+        say(
+            f"{prefix}.bed does not fit the memory given: it is read anew at each product, with buffers of "
+            f"{matrix.bytes_held / 1e6:.4g} MB"
+        )
+    return matrix
 
 
 def _report(

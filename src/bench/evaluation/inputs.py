@@ -75,11 +75,13 @@ def chosen_threads(threads: int | None) -> int:
     return threads
 
 
-def read_inputs(path: Path, threads: int, journal: Journal, spread: Spread | None = None) -> Inputs:
-    """spread: of the genotypes over ranks, None for one process.
+def read_inputs(
+    path: Path, threads: int, journal: Journal, *, memory: int | None = None, spread: Spread | None = None
+) -> Inputs:
+    """memory: bytes that the genotypes may take, None for what is free. spread: of the genotypes over ranks, None for
+    one process.
 
-    BenchError: what cannot be, in a sentence; what can be told from the model file alone is told first.
-    """
+    BenchError: what cannot be, in a sentence; what can be told from the model file alone is told first."""
     journal.say(f"model {path}")
     model = read_model(path)
     try:
@@ -107,7 +109,7 @@ def read_inputs(path: Path, threads: int, journal: Journal, spread: Spread | Non
         journal.say("no genotypes: pedigree BLUP")
         return Inputs(path, model, pedigree, design, fixed_fit, None, threads, made.library)
     with journal.step("read genotypes"):
-        genotyped = read_genotyped(model, pedigree, threads=threads, say=journal.say, spread=spread)
+        genotyped = read_genotyped(model, pedigree, threads=threads, say=journal.say, memory=memory, spread=spread)
     journal.say(f"{len(genotyped.rows)} genotyped animals × {genotyped.matrix.shape[1]} SNPs")
     return Inputs(path, model, pedigree, design, fixed_fit, genotyped, threads, made.library)
 

@@ -31,8 +31,9 @@ from bench.solvers.pcg import Solution
 @dataclass(frozen=True)
 class Settings:
     """threads: None for all cores. start: folder of an earlier evaluation. resume: go on from the checkpoint of an
-    interrupted one. max_steps: of PCG. memory: bytes, None for what is free. blupf90: write its `solutions` too.
-    spread: over the ranks of MPI, None for one process."""
+    interrupted one. max_steps: of PCG. memory: bytes, None for what is free;
+    genotypes that it does not hold are read anew at each product. blupf90: write its `solutions` too. spread: over
+    the ranks of MPI, None for one process."""
 
     threads: int | None = None
     start: Path | None = None
@@ -63,7 +64,7 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         if settings.spread is not None:
             over_ranks.check(path, settings.spread, settings)
             journal.say(f"{settings.spread.ranks.size} ranks, {threads} threads each, share the {settings.spread.by}")
-        inputs = read_inputs(path, threads, journal, settings.spread)
+        inputs = read_inputs(path, threads, journal, memory=settings.memory, spread=settings.spread)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
         return _single_step(inputs, inputs.genotyped, out, settings, journal)

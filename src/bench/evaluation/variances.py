@@ -71,7 +71,7 @@ def estimate_variances(path: Path, out: Path, settings: Settings, *, clock: Cloc
     threads = chosen_threads(settings.threads)
     memory = settings.memory or memory_available()
     with Journal(out / "log.txt", clock=clock) as journal:
-        inputs = read_inputs(path, threads, journal)
+        inputs = read_inputs(path, threads, journal, memory=settings.memory)
         problem = read_problem(inputs, inputs.genotyped, journal) if inputs.genotyped else None
         method = _chosen(inputs, problem, settings, memory, journal)
         with _written(out, inputs, journal) as found:

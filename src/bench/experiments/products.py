@@ -77,6 +77,8 @@ def begin(case: Case, files: Files, build: Build | None, data: Dataset, *, versi
     machine = this_machine()
     if case["threads"] > machine.cores:
         return doc.refuse(f"asks for {case['threads']} threads, this machine has {machine.cores} cores")
+    if "streamed" in case:  # what does not fit is what it is about
+        memory = max(memory, kernel.memory_needed(problem))
     if reason := kernel.refuses(problem, case["target"], machine, memory=memory):
         return doc.refuse(reason)
     return doc

@@ -56,6 +56,8 @@ LOOKS = {
     "auto": Look("#E69F00", "v"),
     "lut5": Look("#56B4E9", "X"),
     "slices": Look("#7A3E9D", "*"),
+    "gpu_fma": Look("#A3195B", "x"),
+    "gpu_dense": Look("#3B3B98", "+"),
 }
 FREE_COLOURS = ("#8C6D1F", "#5B5B5B", "#A6CE39", "#6B2D0B", "#00C2A8")
 FREE_MARKERS = ("<", ">", "p", "h", "d", "H", "8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.genotypes.genedrop import BLOCK, words
 from bench.genotypes.packed import BLOCK_BYTES, HEADER
 from bench.genotypes.spec import Fetched, Livestock, Plink, Spec
 
@@ -20,6 +21,7 @@ GENEALOGY_SECONDS = 6.0  # recapitation and mutations of 100 Mb
 PEDIGREE_SECONDS = 2.5e-8  # for each pair of genotyped, 100 Mb
 FOUNDER_SECONDS = 8.0  # of livestock: 100 Mb of 500 founders
 ANIMAL_SECONDS = 2e-6  # on a chromosome: its line of the pedigree read, its genes dropped
+EQUATION_BYTES = 500  # of the mixed model equations of selection, an animal
 FIELD_BYTES = 100  # of a table while it is written
 CALL_SECONDS = 3e-8  # decode, pack, write, join
 FETCHED_BYTES = 1_200_000_000  # measured: 0.84 GB for the mice
@@ -52,11 +54,14 @@ def memory_needed(spec: Spec) -> int:
 
 def _livestock_memory(spec: Livestock) -> int:
     """Of a chromosome's gametes, or of the tables; the pruned pedigree, not known yet, is taken to be the whole."""
-    words = max(-(-n // 64) for n in spec.chromosome_snps())
-    gametes = 16 * words * spec.animals + bed_bytes(spec.genotyped, max(spec.chromosome_snps()))
+    sites = min(BLOCK, max(spec.chromosome_snps()))
+    qtl = 16 * words(max(spec.chromosome_qtl())) * spec.animals
+    codes = bed_bytes(spec.n_samples, max(sites, *spec.chromosome_qtl()))
+    gametes = max(16 * words(sites) * spec.animals, qtl + 16 * len(spec.traits) * spec.animals) + codes
     gametes += int(GENEALOGY_BYTES * max(0.2, spec.chromosome_length / REFERENCE_LENGTH))
     tables = FIELD_BYTES * (spec.animals + spec.animals * spec.repeats) * (2 + len(spec.traits))
-    return PROCESS_BYTES + 100 * spec.animals + max(gametes, tables)
+    selection = 0 if spec.selection is None else spec.chromosomes * qtl + EQUATION_BYTES * spec.animals
+    return PROCESS_BYTES + 100 * spec.animals + max(gametes, tables, selection)
 
 
 def disk_needed(spec: Spec) -> int:
@@ -68,7 +73,7 @@ def disk_needed(spec: Spec) -> int:
     if isinstance(spec, Livestock):
         values = 8 * spec.animals * len(spec.traits) * (spec.chromosomes + 1)  # of each chromosome, and their sum
         lines = 50 * (2 * spec.animals + spec.repeats * spec.animals) + 100 * spec.n_snps
-        return 2 * bed_bytes(spec.genotyped, spec.n_snps) + bed_bytes(spec.genotyped, spec.n_qtl) + values + lines
+        return 2 * bed_bytes(spec.n_samples, spec.n_snps) + bed_bytes(spec.n_samples, spec.n_qtl) + values + lines
     n_qtl = sum(trait.n_qtl for trait in spec.traits)
     tables = 100 * sum(spec.generation_sizes()) * len(spec.traits) + 100 * spec.n_snps
     return 2 * bed_bytes(spec.n_samples, spec.n_snps) + bed_bytes(spec.n_samples, n_qtl) + tables
@@ -83,7 +88,8 @@ def seconds_needed(spec: Spec) -> float:
     if isinstance(spec, Livestock):
         genome = spec.chromosomes * spec.chromosome_length / REFERENCE_LENGTH
         pedigrees = spec.chromosomes * ANIMAL_SECONDS * spec.animals
-        return genome * FOUNDER_SECONDS + pedigrees + 3 * bed_bytes(spec.genotyped, spec.n_snps) / READ_RATE
+        genome *= 1 if spec.selection is None else 2  # the founders are drawn for the pedigree as well
+        return genome * FOUNDER_SECONDS + pedigrees + 3 * bed_bytes(spec.n_samples, spec.n_snps) / READ_RATE
     n_calls = spec.n_samples * (spec.n_snps + sum(trait.n_qtl for trait in spec.traits))
     genome = spec.chromosomes * spec.chromosome_length / REFERENCE_LENGTH
     genealogy = GENEALOGY_SECONDS + PEDIGREE_SECONDS * spec.n_samples**2

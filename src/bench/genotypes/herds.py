@@ -9,7 +9,10 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.genotypes.dataset import write_table
+from bench.genotypes.lines import simulate_lines
 from bench.genotypes.pedigree import FEMALE, MALE, seed_for
+from bench.genotypes.schemes import genotyped_counts
+from bench.genotypes.selection import Evaluate, Selection
 from bench.genotypes.spec import Livestock
 
 DAM_COHORTS = 5  # a female may have calves until she is so many cohorts old
@@ -20,7 +23,7 @@ SIRES_OF_A_HERD_YEAR = 6  # in dairy herds
 COLUMNS = ("id", "sire", "dam", "sex", "born", "herd")
 
 
-def simulate_pedigree(spec: Livestock) -> pd.DataFrame:
+def simulate_pedigree(spec: Livestock, library: Path | None = None) -> pd.DataFrame:
     """Draw a pedigree: integer columns id, sire, dam, sex (1 male, 2 female), born (cohort), herd (from 1).
 
     Ids count from 1 in order of birth. An unknown parent is 0, or −g in unknown-parent group g: cohorts are divided
@@ -34,8 +37,19 @@ def simulate_pedigree(spec: Livestock) -> pd.DataFrame:
     - random: each calf's sire and dam are any in service, and its herd is any.
 
     With `sire_accuracy` they are those of highest EBV, where the EBV belongs to a trait of infinitely many loci as in
-    `pedigree.simulate_pedigree`; at random otherwise. It is not one of the data set's traits.
+    `pedigree.simulate_pedigree`. It is not one of the data set's traits. With `selection` they are those of highest
+    index of EBVs (`selection.Selection`), which needs `library`, the compiled gene drop. At random otherwise.
+
+    With `breeds` there is a column breed, 0 for a crossbred. Sires are purebred, of each breed its share; a purebred
+    dam is mated to another breed with probability `crossing`, and a crossbred one to any, by the breeds' shares.
     """
+    if spec.selection is not None and library is None:
+        raise ValueError("selection needs `library`, the compiled gene drop")
+    evaluate = None if spec.selection is None or library is None else Selection(spec, library)
+    return simulate_lines(spec, evaluate) if spec.lines is not None else _simulate_herds(spec, evaluate)
+
+
+def _simulate_herds(spec: Livestock, evaluate: Evaluate | None) -> pd.DataFrame:
     rng = np.random.default_rng(seed_for(spec.seed, "pedigree"))
     sizes = np.array(spec.cohort_sizes())
     first = np.concatenate([[0], np.cumsum(sizes)])
@@ -44,22 +58,73 @@ def simulate_pedigree(spec: Livestock) -> pd.DataFrame:
     herd = rng.integers(spec.herds, size=n, dtype=np.int32)
     sex = np.concatenate([rng.permutation(np.where(np.arange(s) < s // 2, MALE, FEMALE)) for s in sizes])
     merit = rng.standard_normal(n)
+    breeds = None if spec.breeds is None else Breeding(spec, n)
+    born = np.repeat(np.arange(spec.cohorts), sizes)
+    unknown = -(born * spec.groups // spec.cohorts + 1) if spec.groups else np.zeros(n, np.int64)
+
+    def recorded(hidden: np.ndarray) -> pd.DataFrame:
+        parents = {
+            name: np.where((parent < 0) | not_known, unknown, parent + 1)
+            for name, parent, not_known in zip(("sire", "dam"), (sire, dam), hidden, strict=True)
+        }
+        columns = {"id": np.arange(1, n + 1), **parents, "sex": sex, "born": born, "herd": herd + 1}
+        if breeds is not None:
+            columns["breed"] = breeds.breed
+        return pd.DataFrame({name: columns[name].astype(np.int64) for name in columns_of(spec)})
+
+    # Whose genes are unknown must be known before an animal has EBVs, and is drawn at the end without them.
+    early = np.random.default_rng(seed_for(spec.seed, "unknown parents")) if evaluate is not None else None
+    hidden = early.random((2, n)) < spec.unknown_parents if early is not None else None
     for cohort in range(1, spec.cohorts):
         calves = slice(first[cohort], first[cohort + 1])
         dams = _dams(sex, first, cohort, rng)
-        sires = _sires(spec, sex, merit, first, cohort, rng)
-        herd[calves] = _herds_of(spec, herd[dams], rng)
+        if evaluate is not None and hidden is not None:
+            merit = evaluate(recorded(hidden), cohort)
+        if breeds is None:
+            sires = _sires(spec, sex, merit, first, cohort, rng)
+            herd[calves] = _herds_of(spec, herd[dams], rng)
+            sire[calves] = _sires_of(spec, sires, herd[dams], rng)
+        else:
+            herd[calves] = _herds_of(spec, herd[dams], rng)
+            wanted = breeds.of_sires(dams)
+            for number, count in enumerate(spec.breeds.portions(spec.sires) if spec.breeds else [], start=1):
+                sires = _sires(spec, sex, merit, first, cohort, rng, count=count, among=breeds.breed == number)
+                of = np.flatnonzero(wanted == number)
+                sire[first[cohort] + of] = _sires_of(spec, sires, herd[dams[of]], rng)
+            breeds.inherit(calves, sire[calves], dams)
         dam[calves] = dams
-        sire[calves] = _sires_of(spec, sires, herd[dams], rng)
-        merit[calves] = (merit[sire[calves]] + merit[dams]) / 2 + np.sqrt(0.5) * merit[calves]
-    born = np.repeat(np.arange(spec.cohorts), sizes)
-    unknown = -(born * spec.groups // spec.cohorts + 1) if spec.groups else np.zeros(n, np.int64)
-    parents = {}
-    for name, parent in (("sire", sire), ("dam", dam)):
-        hidden = (parent < 0) | (rng.random(n) < spec.unknown_parents)
-        parents[name] = np.where(hidden, unknown, parent + 1)
-    columns = {"id": np.arange(1, n + 1), **parents, "sex": sex, "born": born, "herd": herd + 1}
-    return pd.DataFrame({name: columns[name].astype(np.int64) for name in COLUMNS})
+        if evaluate is None:
+            merit[calves] = (merit[sire[calves]] + merit[dams]) / 2 + np.sqrt(0.5) * merit[calves]
+    return recorded(rng.random((2, n)) < spec.unknown_parents if hidden is None else hidden)
+
+
+class Breeding:
+    """breed: (n,) of each animal, from 1 on; 0 of a crossbred."""
+
+    def __init__(self, spec: Livestock, n: int):
+        assert spec.breeds is not None
+        self._breeds = spec.breeds
+        self._rng = np.random.default_rng(seed_for(spec.seed, "breeds"))
+        founders = np.repeat(np.arange(1, len(spec.breeds.shares) + 1), spec.breeds.portions(spec.cohort_sizes()[0]))
+        self.breed = np.zeros(n, np.int64)
+        self.breed[: len(founders)] = self._rng.permutation(founders)
+
+    def of_sires(self, dams: np.ndarray) -> np.ndarray:
+        """The breed of the sire that each dam is mated to."""
+        own, count = self.breed[dams], len(self._breeds.shares)
+        weights = np.array(self._breeds.shares) / sum(self._breeds.shares)
+        anyone = self._rng.choice(np.arange(1, count + 1), len(dams), p=weights)
+        other = (own - 1 + self._rng.integers(1, count, len(dams))) % count + 1
+        crossed = self._rng.random(len(dams)) < self._breeds.crossing
+        return np.where(own == 0, anyone, np.where(crossed, other, own))
+
+    def inherit(self, calves: slice, sires: np.ndarray, dams: np.ndarray) -> None:
+        self.breed[calves] = np.where(self.breed[sires] == self.breed[dams], self.breed[dams], 0)
+
+
+def columns_of(spec: Livestock) -> tuple[str, ...]:
+    """Of the pedigree."""
+    return (*COLUMNS, "breed") if spec.breeds is not None else COLUMNS
 
 
 def _dams(sex: np.ndarray, first: np.ndarray, cohort: int, rng: np.random.Generator) -> np.ndarray:
@@ -74,16 +139,32 @@ def _dams(sex: np.ndarray, first: np.ndarray, cohort: int, rng: np.random.Genera
 
 
 def _sires(
-    spec: Livestock, sex: np.ndarray, merit: np.ndarray, first: np.ndarray, cohort: int, rng: np.random.Generator
+    spec: Livestock,
+    sex: np.ndarray,
+    merit: np.ndarray,
+    first: np.ndarray,
+    cohort: int,
+    rng: np.random.Generator,
+    *,
+    count: int | None = None,
+    among: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(spec.sires,) the males in service, in random order."""
+    """(count,) the males in service, by default spec.sires, in random order; among: (n,) who may be."""
+    count = spec.sires if count is None else count
     males = np.arange(first[max(0, cohort - SIRE_COHORTS)], first[cohort])
-    males = rng.permutation(males[sex[males] == MALE])
+    males = rng.permutation(males[(sex[males] == MALE) & (True if among is None else among[males])])
+    if len(males) < count:
+        raise BenchError(
+            f"breeds: {count} sires of a breed are needed for cohort {cohort}, found {len(males)} purebred males; "
+            "lower sires or crossing, or raise animals"
+        )
     if spec.sire_accuracy is not None:
         noise = merit[males].std() * np.sqrt(1 / spec.sire_accuracy**2 - 1)
         ebv = merit[males] + noise * rng.standard_normal(len(males))
         males = males[np.argsort(-ebv, kind="stable")]
-    return rng.permutation(males[: spec.sires])
+    elif spec.selection is not None:
+        males = males[np.argsort(-merit[males], kind="stable")]
+    return rng.permutation(males[:count])
 
 
 def _sires_of(spec: Livestock, sires: np.ndarray, herds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -106,20 +187,29 @@ def _herds_of(spec: Livestock, herds: np.ndarray, rng: np.random.Generator) -> n
 
 
 def genotyped_rows(spec: Livestock, pedigree: pd.DataFrame) -> np.ndarray:
-    """(spec.genotyped,) rows of the genotyped, ascending.
+    """(spec.n_samples,) rows of the genotyped, ascending.
 
     Of the last `genotyped_cohorts` at random; with `genotype_sires` first these cohorts' sires, those of most
-    calves first, up to a third of all genotyped.
+    calves first, up to a third of all genotyped. Or of each cohort and sex what `genotyped_shares` says, at random.
     """
     rng = np.random.default_rng(seed_for(spec.seed, "genotyped"))
-    recent = np.flatnonzero(pedigree["born"] >= spec.cohorts - spec.genotyped_cohorts)
+    born, sex = pedigree["born"].to_numpy(), pedigree["sex"].to_numpy()
+    if spec.genotyped_shares is not None:
+        counts = genotyped_counts(spec.genotyped_shares, spec.cohort_sizes())
+        drawn = [
+            rng.choice(np.flatnonzero((born == cohort) & (sex == which)), count, replace=False)
+            for (cohort, which), count in sorted(counts.items())
+        ]
+        return np.sort(np.concatenate(drawn))
+    able = np.isin(born, spec.finished_cohorts())
+    recent = np.flatnonzero((born >= spec.cohorts - spec.genotyped_cohorts) & able)
     chosen = np.zeros(len(pedigree), bool)
     if spec.genotype_sires:
         sires = pedigree["sire"].to_numpy()[recent]
         known, calves = np.unique(sires[sires > 0], return_counts=True)
-        chosen[known[np.argsort(-calves, kind="stable")][: spec.genotyped // 3] - 1] = True
+        chosen[known[np.argsort(-calves, kind="stable")][: spec.n_samples // 3] - 1] = True
     others = recent[~chosen[recent]]
-    chosen[rng.choice(others, spec.genotyped - int(chosen.sum()), replace=False)] = True
+    chosen[rng.choice(others, spec.n_samples - int(chosen.sum()), replace=False)] = True
     return np.flatnonzero(chosen)
 
 
@@ -142,9 +232,9 @@ def read_pedigree(path: Path, spec: Livestock) -> pd.DataFrame:
         pedigree = pedigree.astype(np.int64)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise BenchError(f"{path}: not the pedigree of a livestock data set ({error}); draw it again") from None
-    if list(pedigree) != list(COLUMNS) or len(pedigree) != spec.animals:
+    if list(pedigree) != list(columns_of(spec)) or len(pedigree) != spec.animals:
         raise BenchError(
             f"{path}: {len(pedigree)} animals with columns {', '.join(map(str, pedigree))}, needed {spec.animals} "
-            f"with {', '.join(COLUMNS)}; draw the pedigree again"
+            f"with {', '.join(columns_of(spec))}; draw the pedigree again"
         )
     return pedigree

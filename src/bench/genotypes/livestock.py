@@ -7,12 +7,11 @@ meioses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import msprime
 import numpy as np
 import pandas as pd
 
@@ -20,18 +19,17 @@ from bench.errors import BenchError
 from bench.genotypes.bim_fam import read_bim
 from bench.genotypes.dataset import Dataset, bed_sha256, write_table
 from bench.genotypes.founders import (
-    MUTATION_RATE,
     RECOMBINATION_RATE,
     bim_table,
-    choose_sites,
-    demography,
-    segregating_sites,
+    draw_founders,
+    qtl_effects,
 )
-from bench.genotypes.genedrop import Family, GeneDrop
+from bench.genotypes.genedrop import BLOCK, Family, GeneDrop, room_to_pack
 from bench.genotypes.herds import genotyped_rows, read_pedigree, simulate_pedigree, write_pedigree
 from bench.genotypes.packed import PackedGenotypes, concatenate_beds, write_bed
 from bench.genotypes.pedigree import UNKNOWN, seed_for
 from bench.genotypes.records import Scale, draw_polygenic, draw_records, genetic_covariance
+from bench.genotypes.selection import family_of
 from bench.genotypes.spec import Livestock
 from bench.record import atomic_path
 
@@ -48,58 +46,55 @@ def simulate_chromosome(
     frequency among the haplotypes of the founders. qtl.bed, qtl.bim: the genotyped at the QTL. effects.npy (QTL, t):
     their effects, normal and independent; values.npy (animals, t): the sums of dosage × effect of the whole pedigree.
     """
-    positions, haplotypes, is_qtl = _founders(spec, chromosome)
+    founders = draw_founders(spec, chromosome)
+    positions, haplotypes, is_qtl, pools = founders.positions, founders.haplotypes, founders.is_qtl, founders.pools
     drop = GeneDrop(
         library,
         length=spec.chromosome_length * RECOMBINATION_RATE,
         seed=seed_for(spec.seed, "meioses", chromosome),
         threads=threads,
     )
-    everyone, rows = Family.of(pedigree), genotyped_rows(spec, pedigree)
+    everyone, rows = family_of(spec, pedigree), genotyped_rows(spec, pedigree)
+    morgans = positions * RECOMBINATION_RATE
 
-    qtl = drop.drop(everyone, positions[is_qtl] * RECOMBINATION_RATE, haplotypes[:, is_qtl])
-    effects = np.random.default_rng(seed_for(spec.seed, "effects", chromosome))
-    effects = effects.standard_normal((int(is_qtl.sum()), len(spec.traits)))
+    qtl = drop.drop(everyone, morgans[is_qtl], haplotypes[:, is_qtl], pools)
+    effects = qtl_effects(spec, chromosome)
     _save(folder / EFFECTS, effects)
     _save(folder / VALUES, qtl.values(effects))
-    _write_sites(folder / QTL, qtl.pack(rows), positions[is_qtl], chromosome, label="qtl")
+    _write_sites(folder / QTL, [_codes(qtl.pack(rows))], positions[is_qtl], chromosome, label="qtl")
     del qtl
 
     ancestors, kept = everyone.pruned(rows)
-    panel = drop.drop(ancestors, positions[~is_qtl] * RECOMBINATION_RATE, haplotypes[:, ~is_qtl])
-    _write_sites(folder / PANEL, panel.pack(kept), positions[~is_qtl], chromosome, label="chr")
+    panel = drop_and_pack(drop, ancestors, kept, morgans[~is_qtl], haplotypes[:, ~is_qtl], pools)
+    _write_sites(folder / PANEL, panel, positions[~is_qtl], chromosome, label="chr")
 
 
-def _founders(spec: Livestock, chromosome: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions in base pairs (sites,), the founders' haplotypes (2 · founders, sites), which sites are QTL."""
-    ts = msprime.sim_ancestry(
-        samples=spec.founders,
-        demography=demography(),
-        model=msprime.SMCK(1),
-        recombination_rate=RECOMBINATION_RATE,
-        sequence_length=spec.chromosome_length,
-        random_seed=seed_for(spec.seed, "founders", chromosome),
-    )
-    ts = msprime.sim_mutations(
-        ts,
-        rate=MUTATION_RATE,
-        model=msprime.BinaryMutationModel(),
-        random_seed=seed_for(spec.seed, "mutations", chromosome),
-    )
-    rng = np.random.default_rng(seed_for(spec.seed, "panel", chromosome))
-    n_snps, n_qtl = spec.chromosome_snps()[chromosome - 1], spec.chromosome_qtl()[chromosome - 1]
-    eligible = segregating_sites(ts, spec.min_maf)
-    panel, qtl = choose_sites(eligible, n_snps, n_qtl, rng, spec.min_maf, chromosome)
-    sites = np.union1d(panel, qtl)
-    others = np.setdiff1d(np.arange(ts.num_sites), sites)
-    haplotypes = ts.delete_sites(others, record_provenance=False).genotype_matrix(isolated_as_missing=False)
-    return ts.sites_position[sites].astype(np.int64), haplotypes.T, np.isin(sites, qtl)
+def drop_and_pack(
+    drop: GeneDrop,
+    family: Family,
+    rows: np.ndarray,
+    morgans: np.ndarray,
+    haplotypes: np.ndarray,
+    pools: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """The codes of the animals `rows` of `family`, some sites at a time: (≤ BLOCK, ⌈n/4⌉) bytes, gone with the next.
+
+    Blocks of sites are dropped one after the other by the same meioses: what is held does not grow with the sites.
+    """
+    room = room_to_pack(min(BLOCK, len(morgans)), len(rows))
+    for begin in range(0, len(morgans), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        yield _codes(drop.drop(family, morgans[block], haplotypes[:, block], pools).pack(rows, room))
+
+
+def _codes(packed: PackedGenotypes) -> np.ndarray:
+    return packed.codes[:, : -(-packed.n_samples // 4)]
 
 
 def _write_sites(
-    prefix: Path, packed: PackedGenotypes, positions: np.ndarray, chromosome: int, *, label: str
+    prefix: Path, codes: Iterable[np.ndarray], positions: np.ndarray, chromosome: int, *, label: str
 ) -> None:
-    write_bed(prefix.with_suffix(".bed"), [packed.codes])
+    write_bed(prefix.with_suffix(".bed"), codes)
     bim = bim_table(positions, f"{label}{chromosome}", chromosome)
     write_table(prefix.with_suffix(".bim"), bim, header=False)
 
@@ -134,7 +129,7 @@ def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder
 
     dataset = Dataset(
         name=name,
-        n_samples=spec.genotyped,
+        n_samples=spec.n_samples,
         n_snps=spec.n_snps,
         traits=tuple(traits),
         bed=bed,
@@ -170,7 +165,7 @@ def _breeding_values(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame
 
 def _panel(spec: Livestock, piece: Path) -> PackedGenotypes:
     n_snps = len(read_bim(piece / f"{PANEL}.bim"))
-    return PackedGenotypes.open(piece / f"{PANEL}.bed", n_samples=spec.genotyped, n_snps=n_snps)
+    return PackedGenotypes.open(piece / f"{PANEL}.bed", n_samples=spec.n_samples, n_snps=n_snps)
 
 
 def _fam(pedigree: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
@@ -185,7 +180,7 @@ def simulate(
     spec: Livestock, folder: Path, *, name: str, library: Path, jobs: int = 1, note: Callable[[str], None] = print
 ) -> Dataset:
     """All stages, `jobs` chromosomes at a time in processes of their own; pieces stay in `folder`/chromosomes."""
-    pedigree = simulate_pedigree(spec)
+    pedigree = simulate_pedigree(spec, library)
     path = folder / "pedigree.tsv"
     write_pedigree(path, pedigree)
     pieces = [folder / "chromosomes" / str(c) for c in range(1, spec.chromosomes + 1)]

@@ -7,7 +7,7 @@ count_A1=False): code 0 → dosage 0, 2 → 1, 3 → 2, and 1 is a missing call.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ SAMPLE_MAJOR, SNP_MAJOR = 0, 1
 HEADER = MAGIC + bytes([SNP_MAJOR])
 MISSING = -1
 BLOCK_BYTES = 1 << 25  # work space of a pass over the file
+RESIDENT = 16 << 20  # bytes of a mapped file that a pass over it keeps
 CACHED = 1 << 18  # of codes, where each is read several times
 TAKEN = 64  # SNPs at a time of which codes are taken: they stay in the cache
 DOSAGE_OF_CODE = np.array([0, MISSING, 1, 2], np.int8)
@@ -74,6 +75,16 @@ class PackedGenotypes:
     @property
     def n_snps(self) -> int:
         return self.codes.shape[0]
+
+    @property
+    def file(self) -> int | None:
+        """Where the codes begin in the mapped file `path`; None for codes that are no whole rows of one."""
+        codes, pages = self.codes, getattr(self.codes, "_mmap", None)
+        if not isinstance(codes, np.memmap) or pages is None or not codes.flags.c_contiguous:
+            return None
+        mapped = np.frombuffer(pages, np.uint8)  # from a whole page on; `offset` of a view is that of the whole
+        page = codes.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        return page + codes.ctypes.data - mapped.ctypes.data
 
     def forget(self) -> None:
         """Give back the memory that a mapped .bed has taken as it was read; it is read again where it is needed."""
@@ -152,9 +163,16 @@ class PackedGenotypes:
         """Share of all n·m calls that are missing."""
         return float(self.code_counts()[:, 1].sum() / (self.n_samples * self.n_snps))
 
-    def blocks(self, size: int = 1024) -> Iterable[slice]:
-        """Slices of at most `size` SNPs that cover the matrix."""
-        return (slice(j, min(j + size, self.n_snps)) for j in range(0, self.n_snps, size))
+    def blocks(self, size: int = 1024) -> Iterator[slice]:
+        """Slices of at most `size` SNPs that cover the matrix; of a large mapped file few pages stay resident."""
+        passed = 0
+        for j in range(0, self.n_snps, size):
+            snps = slice(j, min(j + size, self.n_snps))
+            yield snps
+            passed += (snps.stop - snps.start) * self.codes.shape[1]
+            if passed > RESIDENT or (snps.stop == self.n_snps and self.codes.nbytes > RESIDENT):
+                self.forget()
+                passed = 0
 
 
 def _counts_of_words(words: np.ndarray) -> np.ndarray:
@@ -194,11 +212,14 @@ def check_bed(bed: Path, *, n_samples: int, n_snps: int) -> None:
 
 
 def write_bed(path: Path, blocks: Iterable[np.ndarray]) -> None:
-    """Write a SNP-major .bed file from packed blocks, each (number of SNPs, ⌈n/4⌉) uint8."""
+    """Write a SNP-major .bed file from packed blocks, each (number of SNPs, ⌈n/4⌉) uint8; a block may be gone once
+    the next one is asked for."""
     with atomic_path(path) as tmp, tmp.open("wb") as file:
         file.write(HEADER)
         for block in blocks:
-            file.write(np.ascontiguousarray(block, np.uint8).data)
+            whole = block.flags.c_contiguous
+            for part in [block] if whole else block:  # rows of a wider array, which are not copied
+                file.write(np.ascontiguousarray(part, np.uint8).data)
 
 
 def concatenate_beds(path: Path, parts: Iterable[PackedGenotypes]) -> None:

@@ -9,8 +9,7 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.genotypes.genedrop import Family
-from bench.genotypes.herds import FEMALE
-from bench.genotypes.pedigree import seed_for
+from bench.genotypes.pedigree import FEMALE, seed_for
 from bench.genotypes.spec import RECORD_COLUMNS, Correlations, Livestock
 
 FIRST_RECORD = 2.0  # age at an animal's first record, in cohorts
@@ -79,6 +78,7 @@ def draw_records(spec: Livestock, pedigree: pd.DataFrame, breeding_values: np.nd
     """
     rng = np.random.default_rng(seed_for(spec.seed, "records"))
     able = pedigree["born"].to_numpy() < spec.cohorts - spec.validation_cohorts
+    able &= pedigree["born"].isin(spec.finished_cohorts()).to_numpy()
     if spec.recorded_sex == "female":
         able &= pedigree["sex"].to_numpy() == FEMALE
     animals = np.flatnonzero(able)

@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bench.errors import BenchError, fault
+from bench.genotypes.schemes import Breeds, GenotypedShare, Lines, genotyped_counts
 
 # Raised when the same entry would give other data: they are made again, with all that hangs on them.
 VERSIONS = {"simulated": 1, "livestock": 1, "fetched": 1, "plink": 1}
@@ -115,15 +125,15 @@ Correlations = tuple[tuple[float, ...], ...]
 class Livestock(_Model):
     """A large pedigree of which a part is genotyped and a part has records, drawn from `seed` alone.
 
-    Every cohort has as many animals. `genotyped` of the last `genotyped_cohorts` are genotyped, and with
-    `genotype_sires` those animals' sires among them.
+    Every cohort has as many animals, but for `lines`. `genotyped` of the last `genotyped_cohorts` are genotyped, and
+    with `genotype_sires` those animals' sires among them; or the shares that `genotyped_shares` says.
     """
 
     kind: Literal["livestock"]
     animals: int = Field(ge=20, description="of the pedigree")
-    genotyped: int = Field(ge=2)
+    genotyped: int | None = Field(default=None, ge=2)
     n_snps: int = Field(ge=1)
-    mating: Literal["dairy", "beef", "random"] = "dairy"
+    mating: Literal["dairy", "beef", "random", "lines"] = "dairy"
     cohorts: int = Field(default=10, ge=2)
     herds: int = Field(default=60, ge=1)
     sires: int = Field(default=60, ge=1, description="males in service in a cohort's time")
@@ -147,28 +157,36 @@ class Livestock(_Model):
     genetic_correlations: Correlations | None = None
     residual_correlations: Correlations | None = None
     seed: int = Field(default=1, ge=0)
+    selection: dict[str, float] | None = Field(default=None, description="weight of each trait's EBV")
+    breeds: Breeds | None = None
+    lines: Lines | None = None
+    genotyped_shares: tuple[GenotypedShare, ...] | None = Field(default=None, min_length=1)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Entries that say none of it are written, and known by hashes of what is written, as they were without it.
+        entry = write(self)
+        later = ("selection", "breeds", "lines", "genotyped_shares", "genotyped")
+        return {key: value for key, value in entry.items() if value is not None or key not in later}
 
     @model_validator(mode="after")
     def _possible(self) -> Livestock:
+        self._possible_scheme()
+        self._possible_genotyped()
         smallest = min(self.cohort_sizes())
-        available = sum(self.cohort_sizes()[-self.genotyped_cohorts :])
         if self.n_snps < self.chromosomes:
             raise ValueError(f"n_snps: {self.n_snps} SNPs cannot be spread over {self.chromosomes} chromosomes")
         if len({t.name for t in self.traits}) < len(self.traits):
             raise ValueError("traits: two traits have the same name")
         if taken := {t.name for t in self.traits} & set(RECORD_COLUMNS):
             raise ValueError(f"traits: {min(taken)!r} is the name of another column of the records")
-        if smallest < 4 * self.sires:
+        if self.mating != "lines" and smallest < 4 * self.sires:
             raise ValueError(
                 f"sires: {self.sires} sires need cohorts of at least {4 * self.sires} animals, the smallest has "
                 f"{smallest}; lower sires or cohorts, or raise animals"
             )
         if self.mating == "beef" and self.sires < self.herds:
             raise ValueError(f"sires: {self.sires} cannot serve {self.herds} herds, each bull serves one of them")
-        if self.genotyped > available:
-            raise ValueError(
-                f"genotyped: {self.genotyped} animals, the last {self.genotyped_cohorts} cohorts have {available}"
-            )
         if self.validation_cohorts >= self.cohorts:
             raise ValueError(f"validation_cohorts: {self.validation_cohorts} of {self.cohorts} leave no records")
         if self.repeats == 1 and any(t.pe for t in self.traits):
@@ -179,14 +197,72 @@ class Livestock(_Model):
             _check_correlations(key, getattr(self, key), len(self.traits))
         return self
 
+    def _possible_genotyped(self) -> None:
+        if (self.genotyped is None) == (self.genotyped_shares is None):
+            raise ValueError("genotyped: give either how many are genotyped, or genotyped_shares")
+        if self.genotyped_shares is not None:
+            if self.genotype_sires or self.mating == "lines":
+                raise ValueError(
+                    "genotyped_shares: cannot be joined with genotype_sires or with lines; leave one out"
+                )
+            if self.n_samples < 2:
+                raise ValueError(f"genotyped_shares: {self.n_samples} animals in all; needed two at the least")
+            return
+        sizes, last = self.cohort_sizes(), len(self.cohort_sizes()) - self.genotyped_cohorts
+        available = sum(sizes[cohort] for cohort in self.finished_cohorts() if cohort >= last)
+        if self.n_samples > available:
+            raise ValueError(
+                f"genotyped: {self.genotyped} animals, the last {self.genotyped_cohorts} cohorts have {available}"
+            )
+
+    def _possible_scheme(self) -> None:
+        if (self.mating == "lines") != (self.lines is not None):
+            raise ValueError("lines: needed with `mating: lines`, and only there")
+        if self.lines is not None:
+            sizes = self.lines.cohort_sizes()
+            if (self.animals, self.cohorts) != (sum(sizes), len(sizes)):
+                raise ValueError(
+                    f"lines: make {sum(sizes)} plants in {len(sizes)} cohorts, the entry says animals: "
+                    f"{self.animals} and cohorts: {self.cohorts}"
+                )
+            if not 2 <= self.sires <= min(self.lines.parents, self.lines.crosses * self.lines.per_cross):
+                raise ValueError(f"sires: {self.sires} parents of crosses, needed 2 to as many lines as there are")
+            without = {"unknown_parents": 0, "polygenic": 0, "sire_accuracy": None, "genotype_sires": False}
+            for key, needed in (without | {"breeds": None}).items():
+                if getattr(self, key) != needed:
+                    raise ValueError(f"{key}: {getattr(self, key)!r} is not simulated for lines; leave it out")
+            if self.recorded_sex != "both":
+                raise ValueError("recorded_sex: plants of lines are of both sexes; leave it out")
+        if self.selection is not None:
+            if self.sire_accuracy is not None:
+                raise ValueError("selection: give either selection or sire_accuracy")
+            if absent := sorted(set(self.selection) - {trait.name for trait in self.traits}):
+                raise ValueError(f"selection: there is no trait {absent[0]!r}")
+            if not self.selection or not all(map(np.isfinite, self.selection.values())):
+                raise ValueError("selection: needed a finite weight for one trait at the least")
+        if self.breeds is not None:
+            if self.founders < 2 * len(self.breeds.shares):
+                raise ValueError(f"founders: {self.founders} for {len(self.breeds.shares)} breeds, needed two each")
+            fewest = min(self.breeds.portions(self.sires))
+            needed = self.herds if self.mating == "beef" else 1
+            if fewest < needed:
+                raise ValueError(f"sires: a breed gets {fewest} of {self.sires}, needed {needed}; raise sires")
+
     @property
     def n_samples(self) -> int:
         """The number of genotyped, as the other kinds call it."""
+        if self.genotyped_shares is not None:
+            return sum(genotyped_counts(self.genotyped_shares, self.cohort_sizes()).values())
+        assert self.genotyped is not None
         return self.genotyped
 
     def cohort_sizes(self) -> list[int]:
         """The number of animals of cohort 0 (the founders), 1, …"""
-        return shares(self.animals, self.cohorts)
+        return self.lines.cohort_sizes() if self.lines is not None else shares(self.animals, self.cohorts)
+
+    def finished_cohorts(self) -> list[int]:
+        """The cohorts whose animals may have records and genotypes: all; of lines not the plants on the way."""
+        return self.lines.finished() if self.lines is not None else list(range(self.cohorts))
 
     def chromosome_snps(self) -> list[int]:
         """SNPs of the panel on each chromosome."""
@@ -278,7 +354,8 @@ def fault_of_entry(error: Any, inside: Sequence[int | str], *above: str) -> str:
     """A sentence for an error of an entry. inside: its place there, which pydantic begins with the kind."""
     kind, *place = inside or [None]
     trait = RecordedTrait if kind == "livestock" else Trait
-    model = trait if "traits" in place[:-1] else KINDS.get(kind, _Model)
+    parts = {"traits": trait, "breeds": Breeds, "lines": Lines, "genotyped_shares": GenotypedShare}
+    model = next((parts[key] for key in place[:-1] if key in parts), KINDS.get(kind, _Model))
     return fault(error, ".".join(map(str, (*above, *place))), model.model_fields)
 
 

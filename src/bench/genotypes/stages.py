@@ -17,13 +17,17 @@ from bench.genotypes.spec import Fetched, Livestock, Plink, Simulated, parse_spe
 Compiled = Callable[[], Path]  # compiles the gene drop of livestock where it is not, and says where it lies
 
 
-def make_pedigree(entry: dict[str, Any], *, name: str, out: Path) -> None:
-    """Stage 1 of a simulated data set or livestock: write its pedigree table to `out`."""
+def make_pedigree(entry: dict[str, Any], *, name: str, out: Path, genedrop: Compiled | None = None) -> None:
+    """Stage 1 of a simulated data set or livestock: write its pedigree table to `out`.
+
+    genedrop: needed for livestock with `selection`.
+    """
     spec = _simulated(entry, name)
     if isinstance(spec, Livestock):
         from bench.genotypes import herds
 
-        herds.write_pedigree(out, herds.simulate_pedigree(spec))
+        library = _compiled(genedrop) if spec.selection is not None else None
+        herds.write_pedigree(out, herds.simulate_pedigree(spec, library))
     else:
         write_table(out, simulate_pedigree(spec, spec.seed))
 

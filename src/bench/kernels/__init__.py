@@ -178,7 +178,14 @@ class Kernel:
             absent = [f for f in self.native.cpu_flags(target) if f not in machine.cpu_flags]
             if absent:
                 return f"the {target} build needs the CPU features {', '.join(absent)}, which {machine.cpu} lacks"
+        if self.gpu and machine.described:  # its driver and its GPU can be asked only there
+            runs = f"{self.name}/{target}" in machine.gpu_builds
+            return None if runs else f"the node that is planned for ({machine.gpus[0]}) does not run {target}"
         return self.requires(target)
+
+    def memory_needed(self, problem: Problem) -> int:
+        """Bytes: the prepared matrix and its work space, .bed pages and vectors included."""
+        return self.bytes_needed(problem) + problem.vector_bytes
 
     def refuses(self, problem: Problem, target: str, machine: Machine, *, memory: int) -> str | None:
         """Why this kernel cannot run `problem` here, in words for the results table; None if it can.
@@ -194,8 +201,7 @@ class Kernel:
         if self.device_bytes and (need := self.device_bytes(problem)) > machine.gpu_memory:
             has = f"{machine.gpus[0]} has {machine.gpu_memory / 1e9:.1f} GB"
             return f"needs {need / 1e9:.1f} GB of GPU memory, {has}"
-        need = self.bytes_needed(problem) + problem.vector_bytes
-        if need > memory:
+        if (need := self.memory_needed(problem)) > memory:
             return f"needs {need / 1e9:.1f} GB of memory, {memory / 1e9:.1f} GB can be used"
         return None
 
@@ -249,12 +255,14 @@ def load(name: str) -> Kernel:
 
 def sources(name: str) -> list[str]:
     """The files a change to which must rerun this kernel (and no other)."""
-    if not (HERE / name).is_dir():
-        foreign = load(name).foreign()
-        return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else [])]
-    native = load(name).native
-    folders = [HERE / folder for folder in (name, *(native.shares if native else ()))]
-    return sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    kernel = load(name)
+    shares = kernel.native.shares if kernel.native else ("_cuda",) if kernel.gpu else ()
+    folders = [HERE / folder for folder in (name, *shares)]
+    own = sorted(str(f) for d in folders for f in d.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    if (HERE / name).is_dir():
+        return own
+    foreign = kernel.foreign()
+    return [str(HERE / f"{name}.py"), *([str(foreign)] if foreign else []), *own]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels._operands import CLOSED, check_rows
-from bench.shared_library import INT, POINTER, SIZE, address, load
+from bench.shared_library import INT, POINTER, SIZE, address, load, optional
 
 ABI = 1
 SIGNATURES = {
@@ -22,6 +22,7 @@ SIGNATURES = {
     "gmk_rmatmul": (INT, [POINTER, POINTER, SIZE, POINTER]),
     "gmk_free": (None, [POINTER]),
 }
+REFILL = {"gmk_refill": (INT, [POINTER, POINTER, SIZE, SIZE])}
 
 
 def bind(library: Path) -> ct.CDLL:
@@ -65,6 +66,23 @@ class NativeMatrix:
         if X.shape[1] and function(self._z, X.ctypes.data, X.shape[1], out.ctypes.data):
             raise MemoryError(f"no memory for the work space of a product with {X.shape[1]} columns")
         return out
+
+    def refill(self, packed: PackedGenotypes) -> bool:
+        """Hold other SNPs of as many individuals, in the same memory; False where the kernel does not do that.
+
+        Other SNPs than at first: not more of them. Preparing 240 MB anew takes three times as long, most of it for
+        fresh pages.
+        """
+        if not self._z:
+            raise ValueError(CLOSED)
+        function = optional(self._lib, REFILL)
+        codes = packed.contiguous_rows()
+        if function is None or packed.n_samples != self.shape[0]:
+            return False
+        if function(self._z, codes.ctypes.data, codes.strides[0], packed.n_snps):
+            return False
+        self.shape, self._codes = packed.shape, codes
+        return True
 
     def addresses(self) -> tuple[int, int, int]:
         """The prepared matrix, its matmul and its rmatmul, for a caller in C; valid until this object is closed."""

@@ -21,6 +21,10 @@ int gmk_abi(void);  // returns GMK_ABI
 // Prepares the matrix for products with `threads` threads. NULL: not enough memory.
 void* gmk_prepare(const uint8_t* bed, size_t stride, size_t n, size_t m, int threads, int real);
 
+// Optional, for matrices that pass by in chunks: the SNPs of another payload take the place of those of z, in the
+// memory that it has. They are not more than gmk_prepare was given. 0, or 1: they are, and nothing was done.
+int gmk_refill(void* z, const uint8_t* bed, size_t stride, size_t m);
+
 size_t gmk_bytes(const void* z);  // what the matrix keeps allocated, the caller's bed not counted
 
 int gmk_matmul(const void* z, const void* v, size_t k, void* out);   // out (n,k) = Z V;  0, or 1: no memory

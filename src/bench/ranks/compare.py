@@ -64,7 +64,9 @@ def compare(
 ) -> Comparison:
     """Measure; out: JSON with all times. BenchError: no mpirun, numbers that cannot be, a run that failed."""
     if min(n, m, ranks) < 1 or pairs < 2:
-        raise BenchError("ranks: individuals, SNPs and ranks must be 1 or more, and an interval needs 2 pairs or more")
+        raise BenchError(
+            "ranks: individuals, SNPs and ranks must be 1 or more, and an interval needs 2 pairs or more"
+        )
     if shutil.which("mpirun") is None:
         raise BenchError("ranks: there is no mpirun; install Open MPI (on Debian: apt-get install openmpi-bin)")
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ("one", *layouts)}

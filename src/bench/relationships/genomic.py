@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,14 @@ class Gram:
 
     def matmul(self, V: np.ndarray) -> np.ndarray:
         """G V, (n, k) → (n, k)."""
-        return self.centred.matmul(self.centred.rmatmul(V)) / self.divisor
+        return gram_product(self.centred, V) / self.divisor
+
+
+def gram_product(W: Operator, U: np.ndarray) -> np.ndarray:
+    """WW'U, (n, k) → (n, k): in one passage of the genotypes where W has `through`."""
+    if through := getattr(W, "through", None):
+        return through(U, lambda snps, T: T)
+    return W.matmul(W.rmatmul(U))
 
 
 def _snps_per_block(n_samples: int, itemsize: int) -> int:
@@ -183,22 +191,25 @@ def dense_grm(
     *,
     library: Path | None = None,
     threads: int = 1,
+    products: Callable[[PackedGenotypes], np.ndarray] | None = None,
 ) -> np.ndarray:
     """G = WW'/d among the individuals `rows`, (r, r) float64, exactly symmetric.
 
     Unscaled codings of complete genotypes go through counts, Z Z' in integers, and are centred in float64:
     WW' = ZZ' − Zc1' − 1(Zc)' + c'c. library: the compiled `gram` (relationships/gram.py), which `threads`
     threads of its own run; without it Z Z' is multiplied in float32, exact as well (a block's sums stay below
-    2^24). Scaled codings, and genotypes with missing calls, multiply float64 blocks of W: docs/gram.md says why.
+    2^24). products: Z Z' of complete genotypes as float64 by other means, such as a GPU. Scaled codings, and
+    genotypes with missing calls, multiply float64 blocks of W: docs/gram.md says why.
     Memory: `dense_grm_bytes`.
     """
     raw = coding.unscaled and not packed.code_counts()[:, MISSING_CODE].any()
     everybody = np.arange(packed.n_samples)
     chosen = everybody[rows]
     n = chosen.size
-    if raw and library is not None:
-        among = packed if np.array_equal(chosen, everybody) else packed.take(chosen)
-        G = gram(among, library=library, threads=threads, dtype="f8")
+    if products is None and library is not None:
+        products = partial(gram, library=library, threads=threads, dtype="f8")
+    if raw and products is not None:
+        G = products(packed if np.array_equal(chosen, everybody) else packed.take(chosen))
     else:
         G = np.zeros((n, n))
     weighted = np.zeros(n)  # Zc
@@ -206,7 +217,7 @@ def dense_grm(
         if raw:
             Z = packed.dosages(snps)[rows].astype("f4", order="F")
             weighted += Z @ coding.centre[snps]
-            if library is None:
+            if products is None:
                 add_lower_product(G, Z)
         else:
             add_lower_product(G, coding.block(packed, snps, rows))

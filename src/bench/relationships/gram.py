@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,16 +43,33 @@ def gram(
     result is a read-only map of it. memory: bytes that may be used, by default what is free (`gram_bytes`).
     BenchError: not enough memory or disk, a library that is none or not for this processor.
     """
+    if threads < 1:
+        raise BenchError(f"gram: asked for {threads} threads, at least 1 is needed")
+    lib = load(library, "gram", SIGNATURES, prefix="gram", build="bench build gram")
+    need = gram_bytes(packed.n_samples, in_file=True)
+    return products(packed, lambda G: _fill(G, packed, lib, threads), need=need, dtype=dtype, out=out, memory=memory)
+
+
+def products(
+    packed: PackedGenotypes,
+    fill: Callable[[np.ndarray], None],
+    *,
+    need: int,
+    dtype: Dtype,
+    out: Path | None,
+    memory: int | None,
+) -> np.ndarray:
+    """X X', (n, n), which `fill` computes in sums of int32 and writes to the array that it is given.
+
+    need: bytes of memory besides the matrix. BenchError and the rest: `gram`.
+    """
     n, m = packed.shape
     if 4 * m > LARGEST:
         raise BenchError(f"{packed.path or 'genotypes'}: {m} SNPs; a product of more than {LARGEST // 4} has no room")
-    if threads < 1:
-        raise BenchError(f"gram: asked for {threads} threads, at least 1 is needed")
     if dtype not in get_args(Dtype):
         wide = ", ".join(get_args(Dtype))
         raise BenchError(f"gram: {dtype} does not hold every product exactly; {wide} do")
-    lib = load(library, "gram", SIGNATURES, prefix="gram", build="bench build gram")
-    need = gram_bytes(n, dtype, in_file=out is not None)
+    need += 0 if out else np.dtype(dtype).itemsize * n**2
     free = memory_available() if memory is None else memory
     if need > free:
         hint = "" if out else "; name a file (out=...) to have it written there"
@@ -60,13 +78,13 @@ def gram(
         )
     if out is None:
         G = np.empty((n, n), dtype)
-        _fill(G, packed, lib, threads)
+        fill(G)
         return G
     with atomic_path(out) as tmp:
         G = np.lib.format.open_memmap(tmp, "w+", np.dtype(dtype), (n, n))
         with tmp.open("rb+") as file:  # a full disk is an error now, not a signal at some later page
             os.posix_fallocate(file.fileno(), 0, tmp.stat().st_size)
-        _fill(G, packed, lib, threads)
+        fill(G)
         G.flush()
         del G
     return np.load(out, mmap_mode="r")

@@ -27,6 +27,7 @@ SIGNATURES = {
     "missing_gather": (INT, [POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT]),
     "missing_matmul": PRODUCT,
     "missing_rmatmul": PRODUCT,
+    "missing_scan": (INT, [POINTER, SIZE, SIZE, SIZE, POINTER, SIZE, POINTER, INT, INT]),
 }
 
 
@@ -78,6 +79,12 @@ class _InC(ct.Structure):
     _fields_ = (("first", Pair), ("inputs", Pair), ("sizes", Sizes), ("block", SIZE), ("threads", INT))
 
 
+def check_sums(out: np.ndarray) -> None:
+    """ValueError unless compiled code can add to `out` where it lies."""
+    if out.dtype != np.float64 or not out.flags.c_contiguous:
+        raise ValueError(f"out: a C-contiguous float64 array was needed, found {out.dtype} of strides {out.strides}")
+
+
 @dataclass(frozen=True)
 class MissingCalls:
     """Miss, the (n, m) indicator of missing calls: 4 B a call, and 8 B per row of each block.
@@ -103,10 +110,7 @@ class MissingCalls:
 
     def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
         """out (n, k) += Miss X, X (m, k). ValueError: out is not float64 and C-contiguous."""
-        if out.dtype != np.float64 or not out.flags.c_contiguous:
-            raise ValueError(
-                f"out: a C-contiguous float64 array was needed, found {out.dtype} of strides {out.strides}"
-            )
+        check_sums(out)
         self._add(self.by_individual, X, out)
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
@@ -144,7 +148,43 @@ class MissingCalls:
     def _lib(self) -> ct.CDLL | None:
         if self.library is None:
             return None
-        return load(self.library, "missing", SIGNATURES, prefix="missing", build="bench build missing")
+        return _library(self.library)
+
+
+def _library(path: Path) -> ct.CDLL:
+    return load(path, "missing", SIGNATURES, prefix="missing", build="bench build missing")
+
+
+class MissingInRows:
+    """Miss of some SNPs, found in their .bed rows at each product: no lists, for genotypes that are soon gone."""
+
+    def __init__(self, packed: PackedGenotypes, library: Path, threads: int):
+        """library: the compiled _missing/missing.cc."""
+        self.shape = packed.shape
+        self._codes, self._lib, self._threads = packed.contiguous_rows(), _library(library), threads
+
+    def matmul(self, V: np.ndarray) -> np.ndarray:
+        """Miss V, (m, k) → (n, k) float64."""
+        out = np.zeros((self.shape[0], V.shape[1]))
+        self._scan(V, out, transposed=False)
+        return out
+
+    def add_matmul(self, X: np.ndarray, out: np.ndarray) -> None:
+        """out (n, k) += Miss X, X (m, k). ValueError: out is not float64 and C-contiguous."""
+        check_sums(out)
+        self._scan(X, out, transposed=False)
+
+    def rmatmul(self, U: np.ndarray) -> np.ndarray:
+        """Miss'U, (n, k) → (m, k) float64."""
+        out = np.zeros((self.shape[1], U.shape[1]))
+        self._scan(U, out, transposed=True)
+        return out
+
+    def _scan(self, X: np.ndarray, out: np.ndarray, *, transposed: bool) -> None:
+        X = np.require(X, "f8", ["C", "ALIGNED"])
+        rows = (self._codes.ctypes.data, self._codes.strides[0], *self.shape)
+        if self._lib.missing_scan(*rows, X.ctypes.data, X.shape[1], out.ctypes.data, transposed, self._threads):
+            raise MemoryError("no memory for the sums at missing calls")
 
 
 class MissingProducts(Operator, Protocol):

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from bench.errors import BenchError
 from bench.models.equations import Equations
+from bench.relationships.genomic import gram_product
 from bench.solvers.operator import Operator
 
 
@@ -51,7 +52,7 @@ class Genomic:
 
     def matmul(self, X: np.ndarray) -> np.ndarray:
         """Gw X, (g, k) → (g, k)."""
-        out = self.marker_variance * self.markers.matmul(self.markers.rmatmul(X))
+        out = self.marker_variance * gram_product(self.markers, X)
         if self.constant:
             out += self.constant * X.sum(axis=0)
         if self.polygenic:

@@ -25,6 +25,9 @@ SHARED = {
     "sm_90a": 227 << 10,
 }
 PANEL = 512  # individuals of a panel, and what SNPs are padded to: a whole number of any product's chunks
+ROWS = 1536  # what rows with all genotypes of an individual, or of a SNP, are padded to
+STAGE = 64 << 20  # bytes of .bed rows on their way to the device
+STAGES = 2 * STAGE  # of them, on the host and on the device
 
 
 def architecture(target: str) -> str:
@@ -40,6 +43,11 @@ def padded(count: int) -> int:
 def panel_bytes(n: int, m: int) -> int:
     """Device memory of n individuals at m SNPs at 2 bits a genotype."""
     return padded(n) * padded(m) // 4
+
+
+def rows_bytes(rows: int, inputs: int) -> int:
+    """Device memory of `rows` with `inputs` genotypes each, one after the other, at 2 bits a genotype."""
+    return -(-rows // ROWS) * ROWS * padded(inputs) // 4
 
 
 def lacks(target: str) -> str | None:

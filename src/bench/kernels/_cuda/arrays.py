@@ -10,11 +10,11 @@ import numpy as np
 from bench.kernels._cuda.gpu import pinned
 
 
-def received(cupy: Any, X: Any) -> Any:
-    """X as C-contiguous float64 on the current device: a copy of a host array, another library's array as it is."""
+def received(cupy: Any, X: Any, dtype: Any = np.float64) -> Any:
+    """X as C-contiguous dtype on the current device: a copy of a host array, another library's array as it is."""
     if not isinstance(X, np.ndarray | cupy.ndarray):
         X = cupy.from_dlpack(X)
-    return cupy.ascontiguousarray(cupy.asarray(X), dtype=np.float64)
+    return cupy.ascontiguousarray(cupy.asarray(X), dtype=dtype)
 
 
 def returned(cupy: Any, out: Any, like: Any, dtype: np.dtype) -> Any:

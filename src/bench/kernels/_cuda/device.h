@@ -54,6 +54,12 @@ DEVICE void multiply_add_unsigned(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1
 DEVICE void copy_async(void* to, const void* from) {
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from));
 }
+// 4, 8 or 16 bytes, or as many zeros where `there` is false; `from` is then not read.
+template <int BYTES>
+DEVICE void copy_async_or_zero(void* to, const void* from, bool there) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(BYTES),
+                 "r"(there ? BYTES : 0));
+}
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;"); }
 // Until at most N of this thread's groups of copies are under way.
 template <int N>

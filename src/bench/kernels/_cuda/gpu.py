@@ -17,6 +17,7 @@ from bench.kernels._cuda.architectures import ARCHITECTURES, architecture
 
 COUNT, MEMORY = "BENCH_GPUS", "BENCH_GPU_MEMORY"  # environment: how many GPUs, and bytes of each that may be used
 THREADS = 256  # of a block
+SHARED_AT_ONCE = 48 << 10  # bytes of shared memory that a kernel has without being asked
 RESERVED = 256 << 20  # of a device's free memory: left to modules and to CuPy's pool
 
 
@@ -85,6 +86,7 @@ class Gpu:
         self.cupy = cupy()
         self.number, self.arch = number, arch
         self._modules: dict[Any, Any] = {}
+        self._kernels: dict[Any, Any] = {}
         with self.used():
             self.multiprocessors = int(self.cupy.cuda.Device(number).attributes["MultiProcessorCount"])
 
@@ -108,16 +110,17 @@ class Gpu:
     ) -> Any:
         """The kernel `name` of `source`, compiled with `macros` at its first use."""
         key = (source, tuple(sorted((macros or {}).items())))
-        if key not in self._modules:
-            made = nvrtc.compiled(source, self.arch, macros or {}, headers)
-            with self.used():
-                module = self.cupy.RawModule(path=str(made.file))
-            self._modules[key] = module
-        return self._modules[key].get_function(name)
+        with self.used():
+            if key not in self._modules:
+                made = nvrtc.compiled(source, self.arch, macros or {}, headers)
+                self._modules[key] = self.cupy.RawModule(path=str(made.file))
+            if (key, name) not in self._kernels:
+                self._kernels[key, name] = self._modules[key].get_function(name)
+        return self._kernels[key, name]
 
     def launch(self, kernel: Any, blocks: tuple[int, ...], *arguments: Any, shared: int = 0) -> None:
         """Start `kernel` on the current stream. arguments: arrays, None for a null pointer, integers (64 bits)."""
-        if shared > 48 << 10:
+        if shared > max(SHARED_AT_ONCE, kernel.max_dynamic_shared_size_bytes):
             kernel.max_dynamic_shared_size_bytes = shared
         kernel(blocks, (THREADS,), tuple(map(_argument, arguments)), shared_mem=shared)
 

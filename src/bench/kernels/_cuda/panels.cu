@@ -10,11 +10,8 @@ extern "C" __global__ void pack(const u8* bed, i64 stride, i64 snps, i64 first, 
     const i64 words = panel_count * (ROW / 4);
     const i64 thread = i64(blockIdx.x) * blockDim.x + threadIdx.x;
     if (thread >= i64(snps) * words) return;
-    const i64 snp = thread / words, word = thread % words, left = n - 16 * word;  // individuals from its first on
-    u32 codes = 0;
-    for (int b = 0; b < 4; b++)
-        if (4 * b < left) codes |= u32(bed[snp * stride + 4 * word + b]) << 8 * b;
-    if (left < 16) codes &= left > 0 ? (1u << 2 * int(left)) - 1 : 0;  // a .bed's last byte may end in anything
+    const i64 snp = thread / words, word = thread % words;
+    const u32 codes = plink_codes(bed + snp * stride, word, n);
     const u32 h = codes >> 1 & LOW_BITS, l = codes & LOW_BITS, absent = l & ~h;
     if (absent) *missing = 1;
     *(u32*)(panels + word / (ROW / 4) * panel + (first + snp) * ROW + 4 * (word % (ROW / 4))) =

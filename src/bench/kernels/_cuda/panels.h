@@ -14,6 +14,16 @@ DEVICE int code_at(const u8* panels, i64 panel, i64 i, i64 j) {
     return panels[i / PANEL * panel + j * ROW + within / 4] >> 2 * (within % 4) & 3;
 }
 
+// PLINK's codes of individuals 16 word … 16 word + 15 of n, in a .bed file's row; 0 past the last one, whose byte may end
+// in anything.
+DEVICE u32 plink_codes(const u8* row, i64 word, i64 n) {
+    const i64 left = n - 16 * word;
+    u32 codes = 0;
+    for (int b = 0; b < 4; b++)
+        if (4 * b < left) codes |= u32(row[4 * word + b]) << 8 * b;
+    return left < 16 ? codes & (left > 0 ? (1u << 2 * int(left)) - 1 : 0) : codes;
+}
+
 // What a product counts a code as.
 enum Decode { DOSAGES, CALLED_DOSAGES, MISSING_CALLS };
 

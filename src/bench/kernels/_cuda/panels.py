@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from bench.genotypes.packed import PackedGenotypes
-from bench.kernels._cuda.architectures import PANEL, padded
+from bench.kernels._cuda.architectures import PANEL, STAGE, padded
 from bench.kernels._cuda.gpu import Gpu, pinned
 
 SOURCE = Path(__file__).parent / "panels.cu"
 ROW = PANEL // 4  # bytes of a SNP in a panel
-STAGE = 64 << 20  # bytes of .bed rows on their way to the device; there are two of them
 
 
 class Panels:
@@ -82,14 +81,20 @@ class Uploads:
 
 def resident(gpu: Gpu, packed: PackedGenotypes, individuals: slice) -> Panels:
     """Some individuals of `packed`, whole, on a GPU."""
-    rows = rows_of(packed, individuals)
     panels = Panels(gpu, individuals.stop - individuals.start, packed.n_snps)
     with gpu.used():
-        uploads = Uploads(gpu, max(1, min(len(rows), STAGE // rows.shape[1])), rows.shape[1])
-        for snps in blocks(packed.n_snps, max(1, STAGE // rows.shape[1])):
-            panels.load(uploads.send(rows[snps]), snps.start)
+        for snps, rows in uploaded(gpu, rows_of(packed, individuals)):
+            panels.load(rows, snps.start)
         gpu.cupy.cuda.get_current_stream().synchronize()
     return panels
+
+
+def uploaded(gpu: Gpu, rows: np.ndarray) -> Iterator[tuple[slice, Any]]:
+    """(SNPs, their .bed rows on the device), a multiple of 16 SNPs at a time; rows stay until the next but one."""
+    size = max(16, STAGE // rows.shape[1] // 16 * 16)
+    uploads = Uploads(gpu, min(size, len(rows)), rows.shape[1])
+    for snps in blocks(len(rows), size):
+        yield snps, uploads.send(rows[snps])
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:

@@ -88,6 +88,103 @@ extern "C" int missing_gather(const int64_t* first, const uint16_t* inputs, size
     return 0;
 }
 
+// The same sums without lists, from the .bed rows of some SNPs: for matrices that pass by in chunks, whose lists are not
+// worth making. Blocks of individuals, whose rows lie in the second-level cache; within one, SNP after SNP.
+namespace {
+
+constexpr size_t BLOCK = 4096, WORD = 32;  // individuals
+
+struct Rows {
+    const uint8_t* bed;
+    size_t stride, n, m;
+
+    // The calls of 32 individuals from `at` on, one bit in two set where a call is missing, code 1.
+    uint64_t missing(size_t snp, size_t at) const {
+        uint64_t codes = 0;
+        const size_t individuals = std::min(WORD, n - at);
+        std::memcpy(&codes, bed + snp * stride + at / 4, (individuals + 3) / 4);
+        if (individuals < WORD) codes &= (uint64_t(1) << 2 * individuals) - 1;
+        return codes & ~(codes >> 1) & 0x5555555555555555;
+    }
+
+    // each(i) for the missing calls of a SNP among the individuals begin .. end - 1; i counts from begin.
+    template <class Each>
+    void of(size_t snp, size_t begin, size_t end, Each each) const {
+        for (size_t at = begin; at < end; at += WORD)
+            for (uint64_t bits = missing(snp, at); bits; bits &= bits - 1)
+                each(at - begin + __builtin_ctzll(bits) / 2);
+    }
+};
+
+template <size_t K>
+void add(const Row<K>& sum, size_t columns, double* out) {
+    double sums[K];
+    std::memcpy(sums, &sum, sizeof sums);
+    for (size_t c = 0; c < columns; c++) out[c] += sums[c];
+}
+
+// out (n, k) += Miss x, `columns` <= K of them; a block's sums stand in `block`.
+template <size_t K>
+void scan_matmul(const Rows& rows, const double* x, size_t k, size_t columns, double* out, Row<K>* block) {
+#pragma omp for schedule(dynamic)
+    for (size_t begin = 0; begin < rows.n; begin += BLOCK) {
+        const size_t end = std::min(rows.n, begin + BLOCK);
+        std::fill(block, block + (end - begin), Row<K>{});
+        for (size_t snp = 0; snp < rows.m; snp++) {
+            Row<K> input = {};
+            std::memcpy(&input, x + snp * k, columns * sizeof(double));
+            rows.of(snp, begin, end, [&](size_t i) { block[i] += input; });
+        }
+        for (size_t i = begin; i < end; i++) add(block[i - begin], columns, out + i * k);
+    }
+}
+
+// out (m, k) += Miss' x; a block's inputs stand in `block`.
+template <size_t K>
+void scan_rmatmul(const Rows& rows, const double* x, size_t k, size_t columns, double* out, Row<K>* block) {
+    for (size_t begin = 0; begin < rows.n; begin += BLOCK) {
+        const size_t end = std::min(rows.n, begin + BLOCK);
+        for (size_t i = begin; i < end; i++) {
+            block[i - begin] = {};
+            std::memcpy(&block[i - begin], x + i * k, columns * sizeof(double));
+        }
+#pragma omp for schedule(static) nowait
+        for (size_t snp = 0; snp < rows.m; snp++) {
+            Row<K> sum = {};
+            rows.of(snp, begin, end, [&](size_t i) { sum += block[i]; });
+            add(sum, columns, out + snp * k);
+        }
+    }
+}
+
+}  // namespace
+
+// out += Miss x, or with `transposed` Miss' x, of the m SNPs and n individuals whose .bed rows stand `stride` bytes
+// apart at `bed`; 1: no memory. No sum depends on the number of threads.
+extern "C" int missing_scan(const uint8_t* bed, size_t stride, size_t n, size_t m, const double* x, size_t k,
+                            double* out, int transposed, int threads) {
+    const Rows rows{bed, stride, n, m};
+    const size_t bytes = BLOCK * MOST * sizeof(double);
+    auto* memory = static_cast<uint8_t*>(std::aligned_alloc(64, bytes * threads));
+    if (!memory) return 1;
+#pragma omp parallel num_threads(threads)
+    for (size_t c = 0; c < k; c += MOST) {
+        const size_t columns = std::min(MOST, k - c);
+        void* own = memory + bytes * omp_get_thread_num();
+        const auto of = [&](auto* block) {
+            transposed ? scan_rmatmul(rows, x + c, k, columns, out + c, block)
+                       : scan_matmul(rows, x + c, k, columns, out + c, block);
+        };
+        columns > 8   ? of(static_cast<Row<16>*>(own))
+        : columns > 4 ? of(static_cast<Row<8>*>(own))
+        : columns > 2 ? of(static_cast<Row<4>*>(own))
+        : columns > 1 ? of(static_cast<Row<2>*>(own))
+                      : of(static_cast<Row<1>*>(own));
+    }
+    std::free(memory);
+    return 0;
+}
+
 // Miss (n, m) as a matrix with the products of gmk.h, of doubles. [0]: lists of individuals, [1]: of SNPs.
 struct MissingCalls {
     const int64_t* first[2];

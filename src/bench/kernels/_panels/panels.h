@@ -55,6 +55,7 @@ struct Panels {
     size_t n, m;
     int threads, real;
     uint8_t* codes;  // [panel][SNP][LINE], then TAIL lines of zeros; padding individuals are 0
+    size_t most;     // SNPs that `codes` has memory for
 
     size_t count() const { return (n + PANEL - 1) / PANEL; }
     size_t bytes() const { return (count() * m + TAIL) * LINE; }
@@ -94,19 +95,13 @@ inline void pack_part(const uint8_t* bed, size_t stride, size_t panel, size_t be
     }
 }
 
-// Packs a .bed payload. A thread packs the panels that it later multiplies, so that their pages are near it. It goes
-// through the file's rows a block of SNPs at a time: their lines stay in the cache until every panel has taken its own.
-// Null: no memory.
-inline Panels* pack(const uint8_t* bed, size_t stride, size_t n, size_t m, int threads, int real) {
-    auto* z = new (std::nothrow) Panels{n, m, threads, real, nullptr};
-    if (!z) return nullptr;
-    z->codes = allocate<uint8_t>(z->bytes());
-    if (!z->codes) {
-        delete z;
-        return nullptr;
-    }
+// Packs a .bed payload of z->m SNPs. A thread packs the panels that it later multiplies, so that their pages are near
+// it. It goes through the file's rows a block of SNPs at a time: their lines stay in the cache until every panel has
+// taken its own.
+inline void fill(Panels* z, const uint8_t* bed, size_t stride) {
+    const size_t m = z->m;
     std::memset(z->codes + z->bytes() - TAIL * LINE, 0, TAIL * LINE);
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(z->threads)
     {
         const size_t me = omp_get_thread_num(), all = omp_get_num_threads();
         const size_t first = share(z->count(), me, all), last = share(z->count(), me + 1, all);
@@ -124,7 +119,27 @@ inline Panels* pack(const uint8_t* bed, size_t stride, size_t n, size_t m, int t
         _mm_sfence();  // streamed lines are seen by every thread
 #endif
     }
+}
+
+// A .bed payload as panels. Null: no memory.
+inline Panels* pack(const uint8_t* bed, size_t stride, size_t n, size_t m, int threads, int real) {
+    auto* z = new (std::nothrow) Panels{n, m, threads, real, nullptr, m};
+    if (!z) return nullptr;
+    z->codes = allocate<uint8_t>(z->bytes());
+    if (!z->codes) {
+        delete z;
+        return nullptr;
+    }
+    fill(z, bed, stride);
     return z;
+}
+
+// Other SNPs in the same memory; false if there are more than it was made for.
+inline bool refill(Panels* z, const uint8_t* bed, size_t stride, size_t m) {
+    if (m > z->most) return false;
+    z->m = m;
+    fill(z, bed, stride);
+    return true;
 }
 
 inline void release(Panels* z) {

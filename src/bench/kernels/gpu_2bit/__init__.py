@@ -11,12 +11,11 @@ is Hopper with its wgmma instructions, the others use mma.sync.
 """
 
 from bench.kernels import Kernel, Problem
-from bench.kernels._cuda.architectures import ARCHITECTURES, lacks, panel_bytes
+from bench.kernels._cuda.architectures import ARCHITECTURES, STAGES, lacks, panel_bytes
 
 REDUCED = (3, 4, 5, 6, 8)
 SLICES = 7
 DIGITS = 80  # columns of digits of a launch
-STAGES = 2 * (64 << 20)  # bytes of the host's buffers through which the genotypes go up
 
 
 def slices_of(target: str) -> int:
