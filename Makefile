@@ -4,6 +4,7 @@
 # make claims ONLY=NAME   one claim
 # make paper-on-slurm CONFIG=FILE   the same on a whole node of a Slurm cluster; SBATCH="--time=8:00:00" for sbatch
 # make slurm-environment  what PROFILE=profiles/slurm needs, installed
+# make mpi-environment    what `bench solve --ranks` needs beside an MPI library, installed
 # make slurm-node         profiles/slurm/node.json, the description of a compute node
 # make test               all tests, linters and type checks
 # make test-environment   what these need, installed; then, for example, .venv/bin/python -m pytest tests/unit
@@ -30,7 +31,7 @@ ALLOCATE = $(BIN)/python -m bench allocate $(if $(SBATCH),--sbatch="$(SBATCH)")
 # Every job is a Python process: without bytecode of this package each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run report claims test lint environment test-environment slurm-environment slurm-node paper-on-slurm lock \
+.PHONY: run report claims test lint environment test-environment slurm-environment mpi-environment slurm-node paper-on-slurm lock \
   clean help
 .DEFAULT_GOAL := run
 
@@ -88,6 +89,7 @@ help:
 environment: $(VENV)/.run-installed
 test-environment: $(VENV)/.test-installed
 slurm-environment: $(VENV)/.slurm-installed
+mpi-environment: $(VENV)/.mpi-installed
 
 # A lock is installed with hashes checked; the package itself is linked, so that edits count at once.
 ifeq ($(UV),)
@@ -114,6 +116,10 @@ $(VENV)/.test-installed: envs/test.txt $(VENV)/.run-installed
 
 $(VENV)/.slurm-installed: envs/slurm.txt $(VENV)/.run-installed
 	$(install) --require-hashes -r envs/slurm.txt
+	@touch $@
+
+$(VENV)/.mpi-installed: envs/mpi.txt $(VENV)/.run-installed
+	$(install) --require-hashes -r envs/mpi.txt
 	@touch $@
 
 # A worker per core, but no more than four: some tests take 2 GB. Then what needs the machine to itself.

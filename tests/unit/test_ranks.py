@@ -15,7 +15,7 @@ from bench.genotypes.packed import PackedGenotypes
 from bench.models.gblup import Records, fit_cholesky, fit_pcg
 from bench.ranks.agreement import SAMPLE, WHOLE, agree, file_facts
 from bench.ranks.genotypes import SharedMatrix, Spread
-from bench.ranks.scaling import Job, Pieces, join_seconds, step, sum_seconds
+from bench.ranks.scaling import Job, Pieces, join_seconds, paper_table, step, sum_seconds
 from bench.ranks.start import own_cores
 from bench.relationships.codings import snp_coding
 from bench.relationships.genomic import Gram
@@ -175,13 +175,13 @@ def test_a_step_of_the_model_is_what_its_formulas_say():
     job = Job(n=10**6, m=10**4, k=2, nodes=4, ranks_a_node=2, cores_a_rank=8)
     rows = step(PIECES, job, "rows")
     assert math.isclose(rows.products, 2 * 1e10 * 2 / (1e9 * 64))
-    one_way = 7 * (1e-5 + 8 * 2e4 / 8 / 1e9)
-    assert math.isclose(rows.messages, 2 * one_way + 3 * 2 * 7 * (1e-5 + 8 * 2 / 8 / 1e9))
+    one_way = 7 * (1e-5 + 8 * 2e4 / 8 / 5e8)  # two ranks share what their node sends
+    assert math.isclose(rows.messages, 2 * one_way + 3 * 2 * 7 * (1e-5 + 8 * 2 / 8 / 5e8))
     assert math.isclose(rows.vectors, 2 * 125_000 / 1e8)
     assert math.isclose(rows.memory, 1e10 / 4 / 8 + 16 * (12 * 125_000 + 4 * 10**4))
     whole = step(PIECES, job, "individuals")
     assert whole.products == rows.products
-    assert math.isclose(whole.messages - rows.messages, 7 * (1e-5 + 8 * 2e6 / 8 / 1e9))
+    assert math.isclose(whole.messages - rows.messages, 7 * (1e-5 + 8 * 2e6 / 8 / 5e8))
     assert math.isclose(whole.vectors, 8 * rows.vectors)
     snps = step(PIECES, job, "snps")
     assert snps.messages > whole.messages
@@ -191,3 +191,8 @@ def test_a_step_of_the_model_is_what_its_formulas_say():
 def test_reading_limits_a_step_where_cores_are_many():
     job = Job(n=10**6, m=10**4, k=1, nodes=1, ranks_a_node=1, cores_a_rank=10_000)
     assert math.isclose(step(PIECES, job, "rows").products, 2 * 0.25 * 1e10 / 1e10)
+
+
+def test_the_page_has_the_table_of_the_model():
+    page = (Path(__file__).parents[2] / "docs" / "mpi.md").read_text(encoding="utf-8")
+    assert paper_table() in page

@@ -64,9 +64,7 @@ def compare(
 ) -> Comparison:
     """Measure; out: JSON with all times. BenchError: no mpirun, numbers that cannot be, a run that failed."""
     if min(n, m, ranks) < 1 or pairs < 2:
-        raise BenchError(
-            "ranks: individuals, SNPs and ranks must be 1 or more, and an interval needs 2 pairs or more"
-        )
+        raise BenchError("ranks: 1 or more individuals, SNPs and ranks, and 2 pairs or more, were needed")
     if shutil.which("mpirun") is None:
         raise BenchError("ranks: there is no mpirun; install Open MPI (on Debian: apt-get install openmpi-bin)")
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ("one", *layouts)}
@@ -124,5 +122,7 @@ def _run(prefix: Path, arm: str, ranks: int) -> dict[str, Any]:
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"status {done.returncode}"]
-        raise BenchError(f"ranks: a run of {arm} failed: {next((s for s in said if 'rank' in s), said[-1])}")
+        raise BenchError(
+            f"ranks: a run of {arm} failed: {next((s for s in said if s.startswith('bench: ')), said[-1])}"
+        )
     return json.loads(lines[-1])

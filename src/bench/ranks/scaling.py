@@ -6,7 +6,7 @@ overlaps. Layouts as in worker.py: "rows" cuts the vectors like the individuals,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 VECTORS_IN_MEMORY = 12  # of PCG and GBLUP: right-hand sides, X, R, P, Q, Z, temporaries
 SCALARS = 3  # sums that PCG asks for in a step
@@ -16,7 +16,7 @@ SCALARS = 3  # sums that PCG asks for in a step
 class Pieces:
     """product: genotypes times columns that a core multiplies in a second. memory: bytes that a node reads in a
     second. vectors: numbers of an n-vector that PCG works through in a second, all its operations of a step together.
-    latency: seconds of a message; bandwidth: bytes that a rank sends in a second. held: bytes a genotype."""
+    latency: seconds of a message; bandwidth: bytes that a node sends in a second. held: bytes a genotype."""
 
     product: float
     memory: float
@@ -83,9 +83,30 @@ def join_seconds(pieces: Pieces, ranks: int, numbers: float) -> float:
 
 def _messages(pieces: Pieces, job: Job, layout: str) -> float:
     n, m = job.n * job.k, job.m * job.k
+    pieces = replace(pieces, bandwidth=pieces.bandwidth / job.ranks_a_node)  # its ranks send at once
     if layout == "snps":
         own = sum_seconds(pieces, job.ranks, n) + join_seconds(pieces, job.ranks, m)
     else:
         own = sum_seconds(pieces, job.ranks, m)
         own += join_seconds(pieces, job.ranks, n) if layout == "individuals" else 0.0
     return own + SCALARS * sum_seconds(pieces, job.ranks, job.k)
+
+
+# A core's products, PCG's vector work and the latency with mpi4py are measured on two cores (AMD Zen 4, 2026-11-22);
+# the memory's and the network's rate (25 Gbit/s) are those of a usual node of 64 cores.
+USUAL = Pieces(product=1.2e10, memory=2e11, vectors=2e7, latency=1e-5, bandwidth=3e9, held=0.256)
+
+
+def paper_table(n: int = 10_000_000, m: int = 50_000, nodes: int = 16) -> str:
+    """Markdown: a step of GBLUP for two columns on nodes of 64 cores, in one or eight ranks each."""
+    lines = [
+        "| ranks a node | shared, vectors | products | messages | vectors | a step, s | memory of a node, GB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    named = {"rows": "individuals, cut", "individuals": "individuals, whole", "snps": "SNPs, whole"}
+    for ranks, cores in ((1, 64), (8, 8)):
+        for layout, name in named.items():
+            made = step(USUAL, Job(n, m, 2, nodes, ranks, cores), layout)
+            parts = f"{made.products:.3f} | {made.messages:.3f} | {made.vectors:.3f} | {made.seconds:.3f}"
+            lines.append(f"| {ranks} | {name} | {parts} | {ranks * made.memory / 1e9:.1f} |")
+    return "\n".join(lines)

@@ -84,9 +84,9 @@ def _end_all(ranks: Ranks, error: BaseException) -> None:
     where = f"rank {ranks.rank} on {socket.gethostname()}"
     known = isinstance(error, BenchError | MemoryError | KeyboardInterrupt)
     if known:
-        print(f"bench solve: {where}: {str(error) or type(error).__name__}", file=sys.stderr, flush=True)
+        print(f"bench: {where}: {str(error) or type(error).__name__}", file=sys.stderr, flush=True)
     else:
         traceback.print_exc()
-        print(f"bench solve: {where} failed", file=sys.stderr, flush=True)
+        print(f"bench: {where} failed", file=sys.stderr, flush=True)
     if ranks.size > 1:
         _world().Abort(BAD_INPUT if known else FAULT)

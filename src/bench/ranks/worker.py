@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.errors import BenchError
 from bench.ranks import start
 
 if TYPE_CHECKING:
@@ -30,10 +32,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--solves", type=int, default=3)
     options = parser.parse_args()
-    if options.layout is None:
-        _run(options, None)
-        return 0
-    return start.together(lambda ranks: _run(options, ranks))
+    try:
+        return _run(options, None) if options.layout is None else start.together(lambda ranks: _run(options, ranks))
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return start.BAD_INPUT
 
 
 def _run(options: argparse.Namespace, ranks: Ranks | None) -> int:
