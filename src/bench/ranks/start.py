@@ -5,6 +5,7 @@ Nothing here imports numpy: cores are taken before a library makes its threads.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -18,7 +19,7 @@ from bench.measure import pause
 if TYPE_CHECKING:
     from bench.ranks.communicator import Ranks
 
-# Seconds that a rank lets those before it speak: where all ranks find the same fault, rank 0 ends them all meanwhile.
+# Seconds that rank 1 waits before it speaks, later ones longer: where all find the same fault, rank 0 ends them all.
 COURTESY = 1.0
 BAD_INPUT, FAULT = 2, 70  # exit statuses, as of `bench`
 
@@ -74,13 +75,14 @@ def together(work: Callable[[Ranks], int]) -> int:
         status = work(ranks)
         ranks.gather(None)
     except BaseException as error:
-        _end_all(ranks, error)
-        raise
+        if ranks.size > 1:
+            _end_all(ranks, error)
+        raise  # one rank alone is a command like others
     return status
 
 
 def _end_all(ranks: Ranks, error: BaseException) -> None:
-    pause(COURTESY * ranks.rank)
+    pause(COURTESY * math.log2(1 + ranks.rank))
     where = f"rank {ranks.rank} on {socket.gethostname()}"
     known = isinstance(error, BenchError | MemoryError | KeyboardInterrupt)
     if known:
@@ -88,5 +90,4 @@ def _end_all(ranks: Ranks, error: BaseException) -> None:
     else:
         traceback.print_exc()
         print(f"bench: {where} failed", file=sys.stderr, flush=True)
-    if ranks.size > 1:
-        _world().Abort(BAD_INPUT if known else FAULT)
+    _world().Abort(BAD_INPUT if known else FAULT)
