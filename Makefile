@@ -2,6 +2,8 @@
 # make CONFIG=FILE        the same with FILE laid over the default configuration
 # make claims             what README and docs state against what this machine measures; measures what is missing
 # make claims ONLY=NAME   one claim
+# make gpu                check, time and profile an NVIDIA GPU (9 minutes), after make cuda12 or make cuda13
+# make cuda13             the environment with CuPy for drivers of CUDA 13, or make cuda12 for those of CUDA 12
 # make paper-on-slurm CONFIG=FILE   the same on a whole node of a Slurm cluster; SBATCH="--time=8:00:00" for sbatch
 # make slurm-environment  what PROFILE=profiles/slurm needs, installed
 # make mpi-environment    what `bench solve --ranks` needs beside an MPI library, installed
@@ -31,8 +33,8 @@ ALLOCATE = $(BIN)/python -m bench allocate $(if $(SBATCH),--sbatch="$(SBATCH)")
 # Every job is a Python process: without bytecode of this package each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run report claims test lint environment test-environment slurm-environment mpi-environment slurm-node paper-on-slurm lock \
-  clean help
+.PHONY: run report claims gpu cuda12 cuda13 test lint environment test-environment slurm-environment mpi-environment \
+  slurm-node paper-on-slurm lock clean help
 .DEFAULT_GOAL := run
 
 # Where the chosen configuration puts its results. A faulty one ends here, with a sentence.
@@ -83,6 +85,11 @@ claims: environment
 	for file in $$missing; do $(MAKE) run CONFIG=$$file || status=$$?; done; \
 	$(BIN)/python -m bench claims --out results/claims $(only) || status=$$?; exit $$status
 
+# Into results/gpu, or a folder that is committed: make gpu GPU_OUT=results/published/gpu/NAME
+GPU_OUT ?= results/gpu
+gpu: environment
+	$(BIN)/python -m bench gpu --out $(GPU_OUT)
+
 help:
 	@sed -n '/^#/!q;s/^# //p' $(MAKEFILE_LIST)
 
@@ -95,9 +102,11 @@ mpi-environment: $(VENV)/.mpi-installed
 ifeq ($(UV),)
 make_venv = $(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+uninstall = $(BIN)/python -m pip uninstall --quiet --yes --disable-pip-version-check
 else
 make_venv = $(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
 install = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
+uninstall = $(UV) pip uninstall --quiet --python $(BIN)/python
 endif
 
 $(BIN)/python:
@@ -109,6 +118,13 @@ $(VENV)/.run-installed: envs/run.txt envs/build.txt pyproject.toml | $(BIN)/pyth
 	$(install) --require-hashes -r envs/run.txt
 	$(install) --no-deps --no-build-isolation -e .
 	@touch $@
+
+# The two exclude each other: installing one takes the other away.
+cuda12: other := cupy-cuda13x nvidia-cuda-nvrtc
+cuda13: other := cupy-cuda12x nvidia-cuda-nvrtc-cu12
+cuda12 cuda13: environment
+	$(uninstall) $(other)
+	$(install) --require-hashes -r envs/$@.txt
 
 $(VENV)/.test-installed: envs/test.txt $(VENV)/.run-installed
 	$(install) --require-hashes -r envs/test.txt
@@ -138,6 +154,9 @@ lint: test-environment
 lock:
 	for extra in run test slurm mpi; do \
 	  uv pip compile pyproject.toml $$([ $$extra = run ] || echo --extra $$extra --constraint envs/run.txt) --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-header -o envs/$$extra.txt; done
+	for extra in cuda12 cuda13; do \
+	  uv pip compile pyproject.toml --extra $$extra --constraint envs/run.txt --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header -o envs/$$extra.txt; done
 	printf 'setuptools>=80\nwheel\n' | uv pip compile - --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --no-header -o envs/build.txt

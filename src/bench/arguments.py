@@ -237,6 +237,14 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at = verb("agreement", "do two runs on this machine agree on the kernels' ratios?")
     at.add_argument("runs", type=Path, nargs=2, help="two parquet files of `bench collect`", metavar="PATH")
     path(at, "--out", default=None, help="folder for the table of all ratios (CSV, HTML, Markdown)")
+
+    at = verb("gpu", "check, time and profile an NVIDIA GPU")
+    path(at, "--out", help="folder to write to, such as results/published/gpu/NAME")
+    sizes = (751_000, 102_000, 3_100_000)
+    at.add_argument("--sizes", type=_counts, default=sizes, help="individuals (default: 751000,102000,3100000)")
+    at.add_argument("--snps", type=int, metavar="M", default=50_241, help="default: 50241")
+    at.add_argument("--seconds", type=float, metavar="S", default=520.0, help="of the whole run (default: 520)")
+    at.add_argument("--draw", action="store_true", help="only draw tables and figure from the gpu.json in --out")
     return top
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchError
 
@@ -39,6 +40,29 @@ class Clock:
 
 
 CLOCK = Clock()
+
+
+def stream_clock(cuda: Any) -> Clock:
+    """How far the current stream of a GPU has come, in seconds; cuda: `cupy.cuda`, or what has its Event.
+
+    A reading is a CUDA event, and waits for it: what was asked of the stream before has then ended. Between two
+    readings lies what calls made the GPU do, and at the beginning the time until it has got the first of it (10 to
+    50 µs), which several calls in a row share. Elapsed times are float32 in milliseconds, so each is taken from the
+    reading before, and the sum is kept in float64.
+    """
+    last, total = cuda.Event(), 0.0
+    last.record()
+
+    def wall() -> float:
+        nonlocal last, total
+        now = cuda.Event()
+        now.record()
+        now.synchronize()
+        total += cuda.get_elapsed_time(last, now) / 1e3
+        last = now
+        return total
+
+    return Clock(wall)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class State:
     copied: list[int] = field(default_factory=list)  # bytes of each copy between host and device
     launched: list[str] = field(default_factory=list)
     stream: Any = None
+    now: float = 0.0  # seconds, as events tell them: a millisecond a launch
+    lost_after: int = -1  # launches, then the device is lost; -1: never
 
 
 STATE = State()
@@ -87,6 +89,7 @@ class ndarray(NDArrayOperatorsMixin):
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(value, np.ndarray):
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        STATE.now += 1e-3
         self._held[_opened(key)] = _opened(value)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
@@ -276,6 +279,9 @@ class Event:
         self._stream: Stream | None = None
 
     def record(self, stream: Stream | None = None) -> None:
+        _alive()
+        STATE.now += 1e-5
+        self.at = STATE.now
         self._stream = stream or STATE.stream or Stream.default
         self._reached = False
         self._stream.waiting.append(self._pass)
@@ -311,6 +317,7 @@ class Function:
 
     def __init__(self, library: ct.CDLL, name: str):
         self._library, self._name = library, name
+        self.name = name
         self.max_dynamic_shared_size_bytes = 48 << 10
 
     def __call__(
@@ -323,6 +330,8 @@ class Function:
         fences = [a.fence for a in arguments if isinstance(a, ndarray) and a.fence is not None]
         opened = tuple(_strict(a, STATE.device) if isinstance(a, ndarray) else a for a in arguments)
         STATE.launched.append(self._name)
+        STATE.now += 1e-3
+        STATE.lost = STATE.lost or len(STATE.launched) == STATE.lost_after
         _alive()
         _do(lambda: self._run(grid, block[0], opened, shared_mem, fences))
 
@@ -362,6 +371,7 @@ class RawModule:
 class _Pool:
     free_bytes = staticmethod(lambda: 0)
     free_all_blocks = staticmethod(lambda: None)
+    total_bytes = staticmethod(lambda: 1 << 20)
 
 
 get_default_memory_pool = _Pool
@@ -369,7 +379,7 @@ get_default_memory_pool = _Pool
 
 def _properties(number: int) -> dict[str, Any]:
     major, minor = STATE.capability.split(".")
-    return {"name": b"Stand-in", "major": int(major), "minor": int(minor)}
+    return {"name": b"Stand-in", "major": int(major), "minor": int(minor), "totalGlobalMem": STATE.free}
 
 
 def _count() -> int:
@@ -378,15 +388,20 @@ def _count() -> int:
     return STATE.devices
 
 
+def _memory() -> tuple[int, int]:
+    _alive()
+    return STATE.free + (256 << 20), 1 << 40
+
+
 cuda = types.SimpleNamespace(
     Device=Device,
     Event=Event,
     Stream=Stream,
     get_current_stream=lambda: STATE.stream or Stream.default,
-    runtime=types.SimpleNamespace(
-        getDeviceCount=_count, getDeviceProperties=_properties, memGetInfo=lambda: (STATE.free + (256 << 20), 1 << 40)
-    ),
+    get_elapsed_time=lambda one, other: 1e3 * (other.at - one.at),
+    runtime=types.SimpleNamespace(getDeviceCount=_count, getDeviceProperties=_properties, memGetInfo=_memory),
 )
+__version__ = "0 (stand-in)"
 
 
 def empty_pinned(shape: Any, dtype: Any = float) -> np.ndarray:

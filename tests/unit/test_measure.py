@@ -196,3 +196,43 @@ def test_the_wait_is_told(tmp_path):
     with exclusive(tmp_path / "lock") as waited:
         assert waited > 0.1
     other.communicate()
+
+
+class Cuda:
+    """CUDA's events where the GPU needs 3 ms for everything that was asked of it before a wait."""
+
+    now = 0.0
+
+    class Event:
+        def record(self):
+            self.at = Cuda.now
+
+        def synchronize(self):
+            Cuda.waited += 1
+
+    waited = 0
+
+    @staticmethod
+    def get_elapsed_time(one, other):
+        return float(np.float32(1e3 * (other.at - one.at)))  # as CUDA tells it
+
+
+def test_a_stream_s_clock_waits_and_keeps_what_float32_would_lose():
+    clock = measure.stream_clock(Cuda)
+    for _ in range(1000):
+        Cuda.now += 0.54321  # nine minutes
+        clock.wall()
+    Cuda.waited, before = 0, clock.wall()
+    Cuda.now += 2e-6
+    assert clock.wall() - before == pytest.approx(2e-6, rel=1e-3)
+    assert Cuda.waited == 1
+    assert clock.wall() == pytest.approx(1000 * 0.54321 + 2e-6, rel=1e-7)
+
+
+def test_a_sample_by_a_stream_s_clock_is_the_mean_of_its_calls():
+    def call():
+        Cuda.now += 0.003
+
+    sample = measure.once(call, measure.stream_clock(Cuda), calls=7)
+    assert sample.wall == pytest.approx(0.003)
+    assert sample.calls == 7

@@ -262,6 +262,17 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "warm_passes": ("warm, passes", _count),
     "warm_iterations": ("warm, iterations", _count),
     "warm_kernel_share": ("warm, kernel share", _percent),
+    "max_ms": ("max (ms)", _number),
+    "predicted_ms": ("model (ms)", _number),
+    "digits_ms": ("digits (ms)", _number),
+    "kernel_ms": ("tensor cores (ms)", _number),
+    "finish_ms": ("finish (ms)", _number),
+    "whole_ms": ("whole call (ms)", _number),
+    "bandwidth": ("TB/s", _number),
+    "copy_share": ("of copying", _percent),
+    "of_model": ("of the model", _percent),
+    "predicted": ("model", _number),
+    "reached": ("10¹² a second", _number),
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote

@@ -49,7 +49,7 @@ class Cubin:
 def lacks() -> str | None:
     """Why nothing can be compiled here, in words; None if it can."""
     try:
-        _version()
+        version()
     except BenchError as error:
         return str(error)
     return None
@@ -71,7 +71,7 @@ def compiled(source: Path, arch: str, macros: Mapping[str, int], headers: Mappin
     texts = {file.name: file.read_text() for folder in (HERE, source.parent) for file in sorted(folder.glob("*.h"))}
     texts |= headers or {}
     options = ("-std=c++17", f"-arch={arch}", "--ptxas-options=-v", *(f"-D{k}={v}" for k, v in macros.items()))
-    what = (_version(), options, source.read_text(), texts)
+    what = (version(), options, source.read_text(), texts)
     name = f"{source.stem}-{arch}-{hashlib.sha256(repr(what).encode()).hexdigest()[:24]}"
     file, facts = cache_folder() / "cuda" / f"{name}.cubin", cache_folder() / "cuda" / f"{name}.json"
     if not facts.exists():  # written last
@@ -98,7 +98,7 @@ def _compile(source: Path, arch: str, options: tuple[str, ...], headers: Mapping
     nvrtc = _nvrtc()
     if arch.rstrip("a") not in architectures():
         known = ", ".join(sorted(architectures(), key=lambda a: int(a[3:])))
-        raise BenchError(f"NVRTC {_version()} does not compile for {arch}; it knows {known}")
+        raise BenchError(f"NVRTC {version()} does not compile for {arch}; it knows {known}")
     texts, names = [t.encode() for t in headers.values()], [n.encode() for n in headers]
     program = _checked(
         nvrtc.nvrtcCreateProgram(source.read_text().encode(), source.name.encode(), len(names), texts, names)
@@ -109,7 +109,7 @@ def _compile(source: Path, arch: str, options: tuple[str, ...], headers: Mapping
     said = log.decode(errors="replace").strip("\0\n ")
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         errors = [line for line in said.splitlines() if "error" in line] or [said or status.name]
-        raise BenchError(f"{source.name} for {arch}: NVRTC {_version()} says: {errors[0].strip()}")
+        raise BenchError(f"{source.name} for {arch}: NVRTC {version()} says: {errors[0].strip()}")
     code = bytearray(_checked(nvrtc.nvrtcGetCUBINSize(program))[0])
     _checked(nvrtc.nvrtcGetCUBIN(program, code))
     nvrtc.nvrtcDestroyProgram(program)
@@ -126,7 +126,8 @@ def resources(log: str) -> dict[str, Resources]:
     return found
 
 
-def _version() -> str:
+def version() -> str:
+    """Of NVRTC, such as 13.0. BenchError: it is not installed."""
     major, minor = _checked(_nvrtc().nvrtcVersion())
     return f"{major}.{minor}"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Problem
-from bench.kernels._cuda.architectures import padded
+from bench.kernels._cuda.architectures import architecture, padded
 from bench.kernels._cuda.arrays import received, returned
 from bench.kernels._cuda.gpu import Gpu, gpus
 from bench.kernels._cuda.panels import Panels, blocks, resident
@@ -65,6 +65,21 @@ class GpuMatrix:
             self._streams = [Stream(part.gpu, packed, part.individuals, size) for part in self._parts]
             missing = bool(packed.code_counts()[:, 1].any())
             self.bytes_held = sum(stream.nbytes for stream in self._streams)
+        self._count(missing)
+
+    @classmethod
+    def of_panels(cls, panels: Panels, *, target: str, dtype: str = "f8", splits: int | None = None) -> GpuMatrix:
+        """Of genotypes that are on a GPU already; they are shared, not copied."""
+        gpu, made = Gpu(panels.gpu.number, architecture(target)), cls.__new__(cls)
+        made.shape, made.dtype = (panels.n, panels.m), np.dtype(dtype)
+        made._home = Part(gpu, Multiplier(gpu, slices_of(target), splits=splits), slice(0, panels.n))
+        made._parts, made._held, made._streams = [made._home], [panels], None
+        made.bytes_held = panels.nbytes
+        made._count(panels.missing)
+        return made
+
+    def _count(self, missing: bool) -> None:
+        """What codes count as, if a call is missing and if none is."""
         self._decode = CALLED_DOSAGES if missing else DOSAGES
         self.missing = MissingCalls(self) if missing else None
 
@@ -74,6 +89,11 @@ class GpuMatrix:
             if device_bytes(Problem(part.count, packed.n_snps, 10)) > part.gpu.free_memory():
                 return False
         return True
+
+    @property
+    def gpu(self) -> Gpu:
+        """The first GPU, where vectors lie."""
+        return self._home.gpu
 
     @property
     def streamed(self) -> bool:
