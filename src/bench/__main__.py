@@ -332,7 +332,7 @@ def variances(options: argparse.Namespace) -> int:
     fits; for one trait by simulated scores at any size. Status 1: it did not converge."""
     from bench.evaluation.variances import Settings, estimate_variances
 
-    names = ("method", "simulations", "seed", "max_steps", "threads")
+    names = ("method", "simulations", "seed", "max_steps", "threads", "resume")
     settings = Settings(
         **{name: getattr(options, name) for name in names},
         memory=options.memory and bytes_of(options.memory, of="--memory"),

@@ -211,6 +211,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--max-steps", type=int, metavar="N", help="most steps (default: the method's own)")
     at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
     at.add_argument("--memory", metavar="BYTES", help='may be used, such as "800MB" (default: what is free)')
+    at.add_argument("--resume", action="store_true", help="go on from the rounds of an interrupted search in --out")
 
     at = verb("validate", "hold the breeding values of partial data against those of all (method LR)")
     for name, said in (("partial", "part of the data"), ("whole", "all")):
@@ -228,6 +229,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--forward", metavar="COLUMN", help="train with smaller values of a column, test the last")
     at.add_argument("--rolling", action="store_true", help="test every value of --forward after the first")
     at.add_argument("--reml", action="store_true", help="variances by REML in each fold (default: the model's)")
+    at.add_argument("--resume", action="store_true", help="go on with an interrupted run's folds in --out")
     at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
     at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
 

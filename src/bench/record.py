@@ -30,7 +30,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     tmp = None
     try:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
             os.close(handle)
             tmp = Path(name)
@@ -42,6 +42,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if tmp is not None:
             tmp.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """With its parents. BenchError where none can be, as in /proc, where there "is no such file"."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise BenchError(f"{folder}: no folder can be made there ({error.strerror}); choose another one") from None
 
 
 @contextmanager

@@ -365,3 +365,63 @@ def test_a_model_with_a_pedigree_is_refused(herd, tmp_path):
     model = model_of(herd, tmp_path / "model.yaml", pedigree={"file": str(tmp_path / "pedigree.tsv")})
     with pytest.raises(BenchError, match="it has a pedigree, and cross-validation is of models without"):
         crossvalidate(model, tmp_path / "out", Settings(folds=3, threads=1))
+
+
+# Interrupted
+
+
+def test_finished_folds_are_kept_and_an_unfinished_one_goes_on(herd, tmp_path, undrawn, monkeypatch, capsys):
+    from bench.evaluation import checkpoint
+    from bench.evaluation.kept import Kept
+
+    model, out = model_of(herd, tmp_path / "model.yaml", **BOTH), tmp_path / "out"
+    asked = "--forward", "generation", "--rolling"
+    assert run(model, tmp_path / "whole", *asked) == 0
+    for name in ("EVERY", "SHARE", "SLOWEST"):
+        monkeypatch.setattr(checkpoint, name, 0 if name == "EVERY" else np.inf)
+    write, seen = Kept.write, []
+
+    def killed(self, arrays):
+        write(self, arrays)
+        seen.append(self.path.name)
+        if seen.count("later-2.npz") == 3:
+            raise SystemExit  # as kill -9: nobody cleans up
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "write", killed)
+        with pytest.raises(SystemExit):
+            run(model, out, *asked)
+    kept = {path.name for path in (out / "kept").iterdir()}
+    assert kept == {"fold-1.npz", "partial-2.npz", "later-2.npz"}
+    assert run(model, out, *asked) == 2
+    assert "kept: 3 files of an interrupted cross-validation are there; give" in capsys.readouterr().err
+    assert run(model, out, *asked, "--max-steps", 99, "--resume") == 2
+    assert "another problem, which differs in its max steps" in capsys.readouterr().err
+    assert {path.name for path in (out / "kept").iterdir()} == kept
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "write", lambda self, arrays: (seen.append(self.path.name), write(self, arrays)))
+        seen.clear()
+        assert run(model, out, *asked, "--resume") == 0
+    assert "fold-1.npz" not in seen
+    assert not (out / "kept").exists()
+    for path in (tmp_path / "whole").glob("*.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(out / path.name), pd.read_parquet(path), check_exact=True)
+    assert (out / "log.txt").read_text().count("fold 2 of") == 1
+
+
+def test_the_log_of_a_finished_folder_outlives_a_run_that_fails(herd, tmp_path, undrawn, monkeypatch):
+    from bench.evaluation import crossvalidate as module
+
+    model, out = model_of(herd, tmp_path / "model.yaml"), tmp_path / "out"
+    assert run(model, out, "--folds", 2) == 0
+    before = (out / "log.txt").read_text()
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "fit", stopped)
+    assert run(model, out, "--folds", 3) == 130
+    log = (out / "log.txt").read_text()
+    assert log.startswith(before)
+    assert log.splitlines()[-1].endswith("stopped: KeyboardInterrupt")
+    assert (out / "crossvalidation.json").exists()

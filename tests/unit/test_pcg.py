@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.solvers.direct import Cholesky
 from bench.solvers.operator import Dense
-from bench.solvers.pcg import jacobi, pcg
+from bench.solvers.pcg import State, jacobi, pcg, state_bytes
 
 
 class Counting(Dense):
@@ -157,3 +159,62 @@ def test_cholesky_solves_inverts_and_keeps_the_other_triangle(order):
 def test_a_singular_matrix_is_an_error_in_words(bad):
     with pytest.raises(BenchError, match="singular or indefinite"):
         Cholesky(bad.copy())
+
+
+# Going on
+
+
+def kept(state):
+    """A copy of the state, as a file would have it: arrays, by name."""
+    return State(**{name: np.array(value) if name != "checks" else value for name, value in vars(state).items()})
+
+
+def same(found, wanted):
+    for name, value in vars(wanted).items():
+        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), columns=st.integers(1, 4), share=st.floats(0, 1),
+    log_rtol=st.integers(2, 17), started=st.booleans(), most=st.sampled_from([7, 120]),
+)  # fmt: skip
+def test_a_run_that_was_stopped_anywhere_ends_with_the_same_bits(seed, columns, share, log_rtol, started, most):
+    # The tolerances beyond 1e-15 have the true residual computed and columns restarted several times.
+    rng = np.random.default_rng(seed)
+    A, B = spd(30, 1e4, seed), rng.standard_normal((30, columns))
+    B[:, 0] = A[:, 3] if columns > 1 else B[:, 0]
+    given = {"preconditioner": jacobi(A.diagonal()), "rtol": 10.0**-log_rtol, "max_steps": most}
+    states = []
+    start = rng.standard_normal(B.shape) if started else None
+    whole = pcg(Dense(A), B, start=start, keep=lambda state: states.append(kept(state)), **given)
+    assert [state.steps for state in states[: whole.steps]] == list(range(1, whole.steps + 1))
+    state = states[min(int(share * len(states)), len(states) - 1)]
+    seen = []
+    same(pcg(Dense(A), B, resume=state, observe=lambda step, x, norms: seen.append(step), **given), whole)
+    assert seen == list(range(state.steps + 1, whole.steps + 1))
+
+
+def test_what_max_steps_ended_goes_on_where_it_was(system):
+    A, B = system
+    whole, last = pcg(Dense(A), B), []
+    assert pcg(Dense(A), B, max_steps=9, keep=lambda state: last.append(kept(state))).steps == 9
+    same(pcg(Dense(A), B, resume=last[-1]), whole)
+
+
+def test_what_was_solved_takes_no_product(system):
+    A, B = system
+    states, matrix = [], Counting(A)
+    whole = pcg(Dense(A), B, keep=lambda state: states.append(kept(state)))
+    same(pcg(matrix, B, resume=states[-1]), whole)
+    assert matrix.widths == []
+
+
+def test_a_state_says_its_bytes_and_its_shape(system):
+    A, B = system
+    states = []
+    pcg(Dense(A), B, max_steps=1, keep=lambda state: states.append(kept(state)))
+    state = states[0]
+    assert state.value.nbytes + state.residual.nbytes + state.direction.nbytes == state_bytes(60, 3)
+    with pytest.raises(ValueError, match=r"expected a state of \(60, 2\), got one of \(60, 3\)"):
+        pcg(Dense(A), B[:, :2], resume=state)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from checkout import wait_until, would_run
 
 PRODUCTS = {"datasets": ["sheep"], "dtypes": ["f8", "f4"], "threads": [1], "k": [1]}
 SCALING = {"datasets": ["sheep"], "samples": [9, 17], "k": [1]}
 EXPERIMENTS = {"limits": None, "products": PRODUCTS, "scaling": SCALING, "paired": None, "gblup": None}
+CORES = os.cpu_count() or 1  # jobs that may run at once
 KERNELS = ["dense_blas"]  # 4 timed sessions, nothing to compile but the limits
 
 
@@ -78,6 +83,35 @@ def test_kill_9_of_the_run_loses_nothing_that_had_finished(checkout):
     assert_complete(checkout, "run")
     assert would_run(checkout.succeed("--configfile", config, "-n")) == {}
     assert not [path for path in checkout.results("run").rglob("*") if ".tmp" in path.name]
+
+
+def kill_everything(running):
+    """Snakemake and all that it started, as a power cut does."""
+    for process in [*psutil.Process(running.pid).children(recursive=True), running]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    running.wait()
+
+
+def ended(checkout):
+    """The verbs whose command has ended, in order; each finished job has one line."""
+    return checkout.stamps.read_text().splitlines() if checkout.stamps.exists() else []
+
+
+@pytest.mark.slow
+def test_kill_9_of_snakemake_and_its_jobs_wherever_the_run_is(checkout):
+    # Data, oracle and compiling as well as timing: at a moment that nobody chose.
+    config = checkout.configure("anywhere", kernels=KERNELS, experiments=EXPERIMENTS)
+    checkout.stamps.unlink(missing_ok=True)
+    running, moment = checkout.start("--configfile", config), random.randint(1, 6)
+    wait_until(lambda: len(ended(checkout)) >= moment or running.poll() is not None)
+    kill_everything(running)
+    jobs, kept = sum(would_run(checkout.output()).values()), finished_documents(checkout, "anywhere")
+    checkout.succeed("--configfile", config)
+    assert still_there(kept)
+    assert_complete(checkout, "anywhere")
+    # A job whose command had ended when Snakemake was killed, before it could note it, is run again.
+    assert len(ended(checkout)) <= jobs + CORES
 
 
 def test_ctrl_c_stops_the_run_and_a_second_one_goes_on(checkout):

@@ -18,8 +18,11 @@ from bench.build import installed
 from bench.errors import BenchError
 from bench.evaluation import crossvalidation_files as files
 from bench.evaluation import results
+from bench.evaluation.checkpoint import Checkpoint
+from bench.evaluation.folds import Fold, KeptFolds, Outcome
 from bench.evaluation.inputs import check_solver, chosen_threads
 from bench.evaluation.journal import Journal, minutes
+from bench.evaluation.kept import problem_of
 from bench.evaluation.training import Fitted, Whole, fit
 from bench.evaluation.variances import Settings as VarianceSettings
 from bench.genotypes.bim_fam import read_bim
@@ -30,14 +33,19 @@ from bench.models.linear_regression import LinearRegression, linear_regression
 from bench.models.load import load_data
 from bench.models.model_file import Model, read_model
 from bench.models.predictive_ability import measure
+from bench.models.variances import Variances
 from bench.models.variation import check_variation
 from bench.provenance import git_state
+
+SUMMARY = "crossvalidation.json"
+OF_A_RUN = ("threads", "resume")  # settings that change no result
 
 
 @dataclass(frozen=True)
 class Settings:
     """One of folds, by and forward. by, forward: columns of the records. reml: variances estimated in each fold,
-    otherwise those of the model file. max_steps: of PCG. threads: None for all cores."""
+    otherwise those of the model file. max_steps: of PCG. threads: None for all cores. resume: take the
+    folds that an interrupted run had finished."""
 
     folds: int | None = None
     repeats: int = 1
@@ -48,22 +56,7 @@ class Settings:
     reml: bool = False
     max_steps: int = 10_000
     threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Fold:
-    """A split that was fitted. predictions: of files.PREDICTIONS, a row per animal and trait. lr: by trait, forward
-    only. reason: why it could not be fitted."""
-
-    split: Split
-    fitted: Fitted | None
-    predictions: pd.DataFrame
-    lr: dict[str, LinearRegression]
-    reason: str = ""
-
-    @property
-    def status(self) -> str:
-        return self.fitted.status if self.fitted else "refused"
+    resume: bool = False
 
 
 def crossvalidate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK) -> bool:
@@ -74,31 +67,36 @@ def crossvalidate(path: Path, out: Path, settings: Settings, *, clock: Clock = C
     """
     threads = chosen_threads(settings.threads)
     _check(settings)
-    with Journal(out / "log.txt", clock=clock) as journal:
+    with Journal(out / "log.txt", append=settings.resume or (out / SUMMARY).exists(), clock=clock) as journal:
         whole = _read(path, settings, threads, journal)
         splits = _splits(settings, whole)
         journal.say(
             f"{len(splits)} folds, {'variances by REML in each' if settings.reml else 'variances of the model'}"
         )
+        with journal.step("hashes of all files, to keep folds"):
+            options = {name: value for name, value in vars(settings).items() if name not in OF_A_RUN}
+            problem = problem_of(path, whole.model, threads=threads, task="crossvalidate", **options)
+            kept = KeptFolds(out, problem, journal, resume=settings.resume)
         folds = []
         with journal.step("folds"):
-            for fold in _fitted(whole, splits, settings):
+            for fold in _fitted(whole, splits, settings, kept):
                 folds.append(fold)
                 _tell(fold, len(folds), len(splits), journal)
-        if all(fold.fitted is None for fold in folds):
+        if all(fold.outcome is None for fold in folds):
             raise BenchError(f"{path}: no fold could be fitted; of the first: {folds[0].reason}")
-        with journal.step("write"), results.whole(out, "crossvalidation.json") as summary:
+        with journal.step("write"), results.whole(out, SUMMARY) as summary:
             measured = _measured(folds, whole.model, settings.seed)
             summary |= files.write(out, folds, measured, whole.model.traits, forward=settings.forward is not None)
             commit, changed = git_state()
             summary |= {
-                "settings": {name: value for name, value in vars(settings).items() if name != "threads"},
+                "settings": options,
                 "converged": _converged(folds),
                 "seconds": {what: round(seconds, 3) for what, seconds in journal.seconds.items()},
                 "peak_bytes": peak_rss(),
                 "commit": commit,
                 "uncommitted_changes": changed,
             }
+        kept.remove()
         for line in files.lines(folds, measured):
             journal.say(line)
         for trait in whole.model.traits:
@@ -179,19 +177,40 @@ def _splits(settings: Settings, whole: Whole) -> list[Split]:
     return forward_splits(records.animal, values, column=str(settings.forward), rolling=settings.rolling)
 
 
-def _fitted(whole: Whole, splits: list[Split], settings: Settings) -> Iterator[Fold]:
-    """The folds, one after the other; one that cannot be fitted says why."""
+def _fitted(whole: Whole, splits: list[Split], settings: Settings, kept: KeptFolds) -> Iterator[Fold]:
+    """The folds, one after the other; one that cannot be fitted says why. What was kept is not fitted again."""
     reml = VarianceSettings(threads=settings.threads, seed=settings.seed) if settings.reml else None
-    for split in splits:
+    for number, split in enumerate(splits, start=1):
+        if earlier := kept.read(number, split):
+            yield earlier
+            continue
         try:
-            fitted = fit(whole, split.training, reml=reml, max_steps=settings.max_steps)
+            checkpoint = kept.checkpoint(number, "partial")
+            fitted = fit(whole, split.training, reml=reml, max_steps=settings.max_steps, checkpoint=checkpoint)
             predictions = _predictions(whole, split, fitted)
             lr = {}
             if settings.forward is not None:
-                lr = _linear_regression(whole, split, fitted, predictions, settings)
-            yield Fold(split, fitted, predictions, lr)
+                lr = _linear_regression(whole, split, fitted, predictions, settings, kept.checkpoint(number, "later"))
+            fold = Fold(split, _outcome(whole, fitted), predictions, lr)
         except BenchError as error:
-            yield Fold(split, None, pd.DataFrame(columns=pd.Index(files.PREDICTIONS)), {}, str(error))
+            fold = Fold(split, None, pd.DataFrame(columns=pd.Index(files.PREDICTIONS)), {}, str(error))
+        kept.write(number, fold)
+        yield fold
+
+
+def _outcome(whole: Whole, fitted: Fitted) -> Outcome:
+    return Outcome(
+        fitted.animals.size,
+        fitted.steps,
+        tuple(_share(fitted.variances, j) for j in range(len(whole.model.traits))),
+        fitted.status,
+    )
+
+
+def _share(of: Variances, trait: int) -> float:
+    """The genetic share of a trait's variance."""
+    total = of.genetic[trait, trait] + of.residual[trait, trait] + sum(m[trait, trait] for m in of.others.values())
+    return float(of.genetic[trait, trait] / total)
 
 
 def _predictions(whole: Whole, split: Split, fitted: Fitted) -> pd.DataFrame:
@@ -227,11 +246,11 @@ def _predictions(whole: Whole, split: Split, fitted: Fitted) -> pd.DataFrame:
 
 
 def _linear_regression(
-    whole: Whole, split: Split, partial: Fitted, predictions: pd.DataFrame, settings: Settings
+    whole: Whole, split: Split, partial: Fitted, predictions: pd.DataFrame, settings: Settings, checkpoint: Checkpoint
 ) -> dict[str, LinearRegression]:
     """LR of the tested animals by trait: with and without the records of the test, in the coding of the training
     animals and with their variances, so that both breeding values are on one scale."""
-    later = fit(whole, split.training | split.test, like=partial, max_steps=settings.max_steps)
+    later = fit(whole, split.training | split.test, like=partial, max_steps=settings.max_steps, checkpoint=checkpoint)
     found = {}
     for j, trait in enumerate(whole.model.traits):
         tested = predictions[predictions["trait"] == trait]
@@ -265,13 +284,13 @@ def _measured(folds: list[Fold], model: Model, seed: int) -> files.Found:
 
 def _tell(fold: Fold, number: int, count: int, journal: Journal) -> None:
     name = f"fold {number} of {count} ({fold.split.fold})"
-    if fold.fitted is None:
+    if fold.outcome is None:
         journal.say(f"{name}: refused: {fold.reason}")
         return
     left = journal.elapsed / number * (count - number)
     unknown = int(fold.predictions["fixed"].isna().sum())
     more = f", {unknown} predictions without a fixed part, which the training records leave open" if unknown else ""
     journal.say(
-        f"{name}: {fold.fitted.animals.size} animals in training, {fold.predictions['animal'].nunique()} tested, "
-        f"{fold.fitted.steps} steps, {fold.status}{more}; about {minutes(left)} left"
+        f"{name}: {fold.outcome.training} animals in training, {fold.predictions['animal'].nunique()} tested, "
+        f"{fold.outcome.steps} steps, {fold.status}{more}; about {minutes(left)} left"
     )

@@ -16,7 +16,7 @@ from bench.statistics import NOTHING, Interval
 from bench.tables import _cells, _page
 
 if TYPE_CHECKING:
-    from bench.evaluation.crossvalidate import Fold
+    from bench.evaluation.folds import Fold
 
 PREDICTIONS = ("animal", "trait", "repeat", "fold", "records", "y", "fixed", "ebv")
 MEASURES = (
@@ -41,7 +41,7 @@ def write(out: Path, folds: list[Fold], measured: Found, traits: tuple[str, ...]
     """All files of folder `out`; what of them belongs into the summary."""
     for path in out.glob("lr.*"):
         path.unlink()  # of an earlier run, which was forward
-    predictions = pd.concat([fold.predictions for fold in folds if fold.fitted], ignore_index=True)
+    predictions = pd.concat([fold.predictions for fold in folds if fold.outcome], ignore_index=True)
     write_table(out / "predictions", predictions.assign(prediction=predictions["fixed"] + predictions["ebv"]))
     of_all, of_each = together(folds, measured), by_fold(folds, measured, traits)
     for name, table, title, caption in (
@@ -54,7 +54,7 @@ def write(out: Path, folds: list[Fold], measured: Found, traits: tuple[str, ...]
     figures.save(_crossvalidation.draw(predictions, of_each, of_all), "crossvalidation", out)
     return {
         "folds": len(folds),
-        "refused": sum(fold.fitted is None for fold in folds),
+        "refused": sum(fold.outcome is None for fold in folds),
         "without_fixed_part": int(predictions["fixed"].isna().sum()),
     }
 
@@ -78,9 +78,9 @@ def by_fold(folds: list[Fold], measured: Found, traits: tuple[str, ...]) -> pd.D
         if trait in measured:
             own = dict(zip(measured[trait][1], measured[trait][0].by_fold, strict=True))
         for place, fold in enumerate(folds):
-            fitted, split = fold.fitted, fold.split
-            sizes = (0, 0, 0, np.nan) if fitted is None else (
-                fitted.animals.size, len(_measurable(fold, trait)), fitted.steps, _share(fold, j)
+            outcome, split = fold.outcome, fold.split
+            sizes = (0, 0, 0, np.nan) if outcome is None else (
+                outcome.training, len(_measurable(fold, trait)), outcome.steps, outcome.shares[j]
             )  # fmt: skip
             rows.append((trait, split.repeat, split.fold, *sizes, fold.status, fold.reason))
             found.append(own.get(place, PredictiveAbility(*[NOTHING] * len(NAMES))))
@@ -119,11 +119,3 @@ def _spread(made: pd.DataFrame, found: list[PredictiveAbility]) -> pd.DataFrame:
 def _measurable(fold: Fold, trait: str) -> pd.DataFrame:
     rows = fold.predictions
     return rows[(rows["trait"] == trait) & rows["fixed"].notna()]
-
-
-def _share(fold: Fold, trait: int) -> float:
-    """The genetic share of a trait's variance that the fold was fitted with."""
-    assert fold.fitted is not None
-    of = fold.fitted.variances
-    total = of.genetic[trait, trait] + of.residual[trait, trait] + sum(m[trait, trait] for m in of.others.values())
-    return float(of.genetic[trait, trait] / total)

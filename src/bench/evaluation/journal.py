@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.measure import CLOCK, Clock, peak_rss
-from bench.record import writing
+from bench.record import make_folder, writing
 
 EVERY = 2.0  # seconds between two lines of an iteration
 
@@ -20,14 +20,14 @@ EVERY = 2.0  # seconds between two lines of an iteration
 class Journal:
     """Lines with the time since the start, on `terminal` and in the file `path`, which is there from the first on.
 
-    append: to the log of an interrupted run, which this one goes on with.
+    append: to the log of a run that this one goes on with, or whose results are there until this one has its own.
     """
 
     def __init__(self, path: Path, *, append: bool = False, clock: Clock = CLOCK, terminal: TextIO | None = None):
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._file = path.open("a" if append else "w", encoding="utf-8", buffering=1)
-        self._path = path
+        self._path, self._told = path, False
         self._clock, self._terminal = clock, terminal or sys.stderr
         self._start = clock.wall()
         self.seconds: dict[str, float] = {}
@@ -42,8 +42,14 @@ class Journal:
         self._note(line)
 
     def _note(self, line: str) -> None:
-        with writing(self._path):
-            print(line, file=self._file)
+        """A disk that is full by now ends no solve: the terminal still has the lines."""
+        try:
+            with writing(self._path):
+                print(line, file=self._file)
+        except (BenchError, OSError) as error:
+            if not self._told:
+                print(f"the log lacks lines from here on: {error}", file=self._terminal, flush=True)
+            self._told = True
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -86,10 +92,12 @@ class Iterations:
 
     WINDOW = 20
 
-    def __init__(self, journal: Journal, target: float):
+    def __init__(self, journal: Journal, target: float, earlier: Sequence[tuple[int, float, float]] = ()):
+        """earlier: the history of a run that this one goes on with."""
         self._journal, self._target = journal, target
-        self._start = self._said = journal.elapsed
-        self.history: list[tuple[int, float, float]] = []  # step, ‖r‖/‖b‖, seconds
+        self._said = journal.elapsed
+        self.history = list(earlier)  # step, ‖r‖/‖b‖, seconds
+        self._start = self._said - (earlier[-1][2] if earlier else 0.0)
 
     def __call__(self, step: int, residual: float) -> None:
         now = self._journal.elapsed

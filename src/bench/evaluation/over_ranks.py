@@ -9,7 +9,7 @@ import numpy as np
 from bench import __version__
 from bench.build import installed
 from bench.errors import BenchError
-from bench.evaluation.state import Checkpoint
+from bench.evaluation.checkpoint import Checkpoint
 from bench.machine import memory_available
 from bench.models.model_file import Model, read_model
 from bench.ranks.agreement import agree, file_facts
@@ -68,7 +68,7 @@ def memory_of_rank(ranks: Ranks) -> int:
 class ReadOnlyCheckpoint(Checkpoint):
     """Of the ranks that do not write: rank 0 writes it for all."""
 
-    def write(self, state: np.ndarray) -> None:
+    def write(self) -> None:
         return None
 
     def remove(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +9,12 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.evaluation import over_ranks, results
+from bench.evaluation.checkpoint import Checkpoint
 from bench.evaluation.genotyped import Genotyped
 from bench.evaluation.inputs import Inputs, chosen_threads, read_inputs, read_problem
 from bench.evaluation.journal import Iterations, Journal, Silent
-from bench.evaluation.state import Checkpoint, State
+from bench.evaluation.kept import CALLS, Kept, problem_of
+from bench.evaluation.state import State
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
 from bench.ranks.genotypes import Spread
@@ -25,7 +26,11 @@ from bench.single_step.reliability import Reliabilities, check_exact, check_samp
 from bench.single_step.samples import GeneticSampler
 from bench.single_step.solve import PUBLISHED_RULES, Estimates, Prepared, prepare, solve
 from bench.single_step.warm import resume_from
-from bench.solvers.pcg import Solution
+from bench.solvers import pcg
+from bench.solvers.pcg import Solution, state_bytes
+
+CHECKPOINT, SUMMARY = "checkpoint.npz", "evaluation.json"
+AGAIN = "solve without --resume, or start from a finished evaluation with --start"
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         if settings.spread is not None:
             over_ranks.check(path, settings.spread, settings)
             journal.say(f"{settings.spread.ranks.size} ranks, {threads} threads each, share the {settings.spread.by}")
+        if settings.resume and not (out / CHECKPOINT).exists():  # before everything is read
+            raise BenchError(f"{out / CHECKPOINT}: there is no such checkpoint; {AGAIN}")
         inputs = read_inputs(path, threads, journal, memory=settings.memory, spread=settings.spread)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
@@ -71,7 +78,9 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
 
 
 def _journal(out: Path, settings: Settings, clock: Clock) -> Journal:
-    return Journal(out / "log.txt", append=settings.resume, clock=clock) if settings.writes else Silent(clock)
+    if not settings.writes:
+        return Silent(clock)
+    return Journal(out / "log.txt", append=settings.resume or (out / SUMMARY).exists(), clock=clock)
 
 
 def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Settings, journal: Journal) -> bool:
@@ -80,47 +89,74 @@ def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Sett
     spread = settings.spread
     memory = settings.memory or (over_ranks.memory_of_rank(spread.ranks) if spread else memory_available())
     wanted = model.single_step
+    checkpoint = _checkpoint(inputs, out, settings, journal)
+    begin = _begin(checkpoint, settings, journal, wanted.tolerance)
     _check_reliabilities(inputs, problem, memory)  # before the solver's work, not after it
     with journal.step("set-up of the solver"):
         prepared = prepare(wanted.variant, problem, memory=memory, preconditioner=wanted.preconditioner)
     names = f"{prepared.variant.title}, preconditioner {prepared.preconditioner_name}"
     journal.say(f"{names}: {prepared.system.shape[0]} equations, to ‖r‖/‖b‖ = {wanted.tolerance:g}")
-    checkpoint = _checkpoint(inputs, out, prepared.variant.name, prepared.system.rhs, settings, journal)
-    start = _start(inputs, genotyped, prepared, settings, checkpoint, journal)
-    iterations = Iterations(journal, wanted.tolerance)
+    start, resume = _start(inputs, genotyped, prepared, begin, settings, journal)
+    checkpoint.start(begin.iterations, state_bytes(prepared.system.shape[0], 1, carried=_carried(prepared)))
     with journal.step("iterations"), checkpoint.kept_on_interrupt():
         estimates = solve(
             prepared,
             rtol=wanted.tolerance,
             max_steps=settings.max_steps,
             start=start,
-            progress=iterations,
-            checkpoint=checkpoint.offer,
+            progress=begin.iterations,
+            keep=checkpoint.keep,
+            resume=resume,
         )
-    checkpoint.write(estimates.state)  # what follows may fail, or be interrupted
+    checkpoint.write()  # what follows may fail, or be interrupted
     reliabilities = _reliabilities(inputs, genotyped, problem, journal, memory)
     _ = estimates.marker_effects, estimates.weights  # products, for which all ranks are needed
     if settings.writes:
-        _write(inputs, genotyped, prepared, estimates, reliabilities, iterations, out, settings, journal)
+        _write(inputs, genotyped, prepared, estimates, reliabilities, begin.iterations, out, settings, journal)
     return _conclude(estimates.solution, settings.max_steps, checkpoint, out, journal)
 
 
+@dataclass(frozen=True)
+class _Begin:
+    """iterations: with the history of an interrupted run. state: where that stood. mended: whether the genotypes are
+    others by now, so that only its solution can be gone on from."""
+
+    iterations: Iterations
+    state: pcg.State | None = None
+    mended: bool = False
+
+
+def _begin(checkpoint: Checkpoint, settings: Settings, journal: Journal, target: float) -> _Begin:
+    if not settings.resume:
+        return _Begin(Iterations(journal, target))
+    state, history, mended = checkpoint.read(may_differ=CALLS)
+    return _Begin(Iterations(journal, target, () if mended else history), state, mended)
+
+
 def _start(
-    inputs: Inputs,
-    genotyped: Genotyped,
-    prepared: Prepared,
-    settings: Settings,
-    checkpoint: Checkpoint,
-    journal: Journal,
-) -> np.ndarray | None:
-    if settings.resume:
-        return resume_from(prepared.system, checkpoint.read())
+    inputs: Inputs, genotyped: Genotyped, prepared: Prepared, begin: _Begin, settings: Settings, journal: Journal
+) -> tuple[np.ndarray | None, pcg.State | None]:
+    """What the solve starts from, or the state that it goes on from."""
+    if begin.state is not None:
+        if begin.state.value.shape != (prepared.system.shape[1], 1):
+            raise BenchError(
+                f"the checkpoint has {begin.state.value.shape[0]} unknowns, and this solver has "
+                f"{prepared.system.shape[1]}; {AGAIN}"
+            )
+        if not begin.mended:
+            return None, begin.state
+        journal.say("the genotypes were changed since: from the checkpoint's solution, the iteration begins anew")
+        return resume_from(prepared.system, begin.state.value[:, 0]), None
     if settings.start is None:
-        return None
+        return None, None
     state = State.read(settings.start)
     start, known = state.start(prepared.system, inputs, genotyped)
     journal.say(f"starting from {settings.start}, which knows {known} of {len(inputs.pedigree)} animals")
-    return start
+    return start, None
+
+
+def _carried(prepared: Prepared) -> int:
+    return prepared.system.shape[1] - prepared.system.shape[0]
 
 
 def _check_reliabilities(inputs: Inputs, problem: Problem, memory: int) -> None:
@@ -198,26 +234,26 @@ def _pedigree_blup(inputs: Inputs, out: Path, settings: Settings, journal: Journ
     with journal.step("equations"):
         equations = inputs.design.assemble(related, model.covariances)
     journal.say(f"pedigree BLUP: {equations.size} equations, to ‖r‖/‖b‖ = {model.single_step.tolerance:g}")
-    checkpoint = _checkpoint(inputs, out, "pedigree", equations.rhs, settings, journal)
-    start = checkpoint.read() if settings.resume else None
-    iterations = Iterations(journal, model.single_step.tolerance)
+    checkpoint = _checkpoint(inputs, out, settings, journal)
+    begin = _begin(checkpoint, settings, journal, model.single_step.tolerance)
+    checkpoint.start(begin.iterations, state_bytes(equations.size, 1))
     with journal.step("iterations"), checkpoint.kept_on_interrupt():
         solution = solve_pedigree(
             equations,
             library=inputs.library,
             rtol=model.single_step.tolerance,
             max_steps=settings.max_steps,
-            start=start,
-            progress=iterations,
-            checkpoint=checkpoint.offer,
+            progress=begin.iterations,
+            keep=checkpoint.keep,
+            resume=begin.state,
         )
-    checkpoint.write(solution.value[:, 0])
+    checkpoint.write()
     effects = inputs.whole(solution.value[:, 0])
     with journal.step("write"), results.whole(out) as summary:
         ebv = equations.genetic(effects)
         results.write_solutions(out, inputs.pedigree, equations.components, ebv, None)
         results.write_effects(out, inputs.design, effects)
-        results.write_convergence(out, iterations.history, solution.preconditioned_norms[:, 0])
+        results.write_convergence(out, begin.iterations.history, solution.preconditioned_norms[:, 0])
         if settings.blupf90:
             results.write_blupf90(out, inputs.design, inputs.pedigree, equations.components, effects, ebv)
         summary |= results.summary(model, solution, journal) | {"variant": "pedigree", "preconditioner": "ic0"}
@@ -243,12 +279,11 @@ def _conclude(solution: Solution, max_steps: int, checkpoint: Checkpoint, out: P
     return converged
 
 
-def _checkpoint(
-    inputs: Inputs, out: Path, solver: str, rhs: np.ndarray, settings: Settings, journal: Journal
-) -> Checkpoint:
-    """It belongs to the model's text, the variant, and the right-hand side."""
-    digest = hashlib.sha256(inputs.path.read_bytes())
-    digest.update(solver.encode())
-    digest.update(np.ascontiguousarray(rhs).tobytes())
+def _checkpoint(inputs: Inputs, out: Path, settings: Settings, journal: Journal) -> Checkpoint:
+    def problem() -> dict[str, str]:
+        return problem_of(inputs.path, inputs.model, threads=inputs.threads, task="solve")
+
+    with journal.step("hashes of all files, for the checkpoint"):
+        found = problem() if settings.spread is None else settings.spread.ranks.once(problem)
     kind = Checkpoint if settings.writes else over_ranks.ReadOnlyCheckpoint
-    return kind(out / "checkpoint.npz", digest.hexdigest(), journal)
+    return kind(Kept(out / CHECKPOINT, found, AGAIN), journal)

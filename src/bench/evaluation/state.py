@@ -1,10 +1,8 @@
-"""Where a solve can start: a checkpoint of the same evaluation, or the solution of an earlier one."""
+"""Where a solve can start: the solution of an earlier evaluation."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.evaluation.genotyped import Genotyped
 from bench.evaluation.inputs import Inputs
-from bench.evaluation.journal import Journal
 from bench.models.design import Design
 from bench.record import atomic_path
 from bench.single_step.problem import Problem
@@ -22,53 +19,7 @@ from bench.single_step.solve import Estimates
 from bench.single_step.system import System
 from bench.single_step.warm import start_from
 
-EVERY = 60.0  # seconds between two checkpoints
 FILE = "state.npz"
-
-
-class Checkpoint:
-    """The solver's state in a file, at most once in EVERY seconds. fingerprint: what it belongs to."""
-
-    def __init__(self, path: Path, fingerprint: str, journal: Journal):
-        self.path, self._fingerprint, self._journal = path, fingerprint, journal
-        self._written = journal.elapsed
-        self._last: np.ndarray | None = None
-
-    def offer(self, state: np.ndarray) -> None:
-        """Write the state (columns,) if the last one is old enough."""
-        self._last = state
-        if self._journal.elapsed - self._written >= EVERY:
-            self.write(state)
-
-    def write(self, state: np.ndarray) -> None:
-        with atomic_path(self.path) as tmp, tmp.open("wb") as file:
-            np.savez(file, state=state, fingerprint=self._fingerprint)
-        self._written = self._journal.elapsed
-
-    @contextmanager
-    def kept_on_interrupt(self) -> Iterator[None]:
-        """Should the block be interrupted by Ctrl-C, write the state that was offered last."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if self._last is not None:
-                self.write(self._last)
-                self._journal.say(f"interrupted: {self.path} is kept; give the same command with --resume to go on")
-            raise
-
-    def read(self) -> np.ndarray:
-        """The state; BenchError if there is none, or it is of another evaluation."""
-        found = _npz(self.path, ("state", "fingerprint"), "a checkpoint; solve without --resume")
-        if str(found["fingerprint"]) != self._fingerprint:
-            raise BenchError(
-                f"{self.path} is of another model, other data or another variant; solve without --resume, or start "
-                "from a finished evaluation with --start"
-            )
-        self._journal.say(f"going on from {self.path}")
-        return found["state"]
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

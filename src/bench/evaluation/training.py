@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.build import installed
 from bench.errors import BenchError
+from bench.evaluation.checkpoint import Checkpoint
 from bench.evaluation.genotyped import Genotyped, read_coding
 from bench.evaluation.inputs import Inputs
 from bench.evaluation.journal import Silent
@@ -87,11 +88,12 @@ def fit(
     like: Fitted | None = None,
     reml: Settings | None = None,
     max_steps: int = 10_000,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """The model fitted to the records `training` (R,) bool.
 
     like: whose coding and variances to take. reml: have the variances estimated, from those of the model file as a
-    start. BenchError: what cannot be fitted.
+    start. checkpoint: of the solve. BenchError: what cannot be fitted.
     """
     model, quiet = whole.model, Silent()
     for j, trait in enumerate(model.traits):
@@ -112,7 +114,10 @@ def fit(
         problem = genotyped.problem(design, variances, whole.library)
     wanted = model.single_step
     prepared = prepare(wanted.variant, problem, memory=memory_available(), preconditioner=wanted.preconditioner)
-    found = solve(prepared, rtol=wanted.tolerance, max_steps=max_steps)
+    if checkpoint is None:
+        found = solve(prepared, rtol=wanted.tolerance, max_steps=max_steps)
+    else:
+        found = checkpoint.solve(prepared, wanted.tolerance, max_steps)
     if status != "converged":
         status = f"variances: {status}"
     if not found.solution.converged.all():

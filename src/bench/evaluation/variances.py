@@ -21,6 +21,8 @@ from bench.evaluation import results, variance_ratio
 from bench.evaluation.components import Components
 from bench.evaluation.inputs import Inputs, chosen_threads, read_inputs, read_problem
 from bench.evaluation.journal import Journal
+from bench.evaluation.kept import Kept, problem_of
+from bench.evaluation.rounds import Rounds
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock, peak_rss
 from bench.models import ai_reml
@@ -29,16 +31,18 @@ from bench.models.load import gamma
 from bench.models.variances import Variances
 from bench.single_step.model_data import design_model, trait_variances
 from bench.single_step.problem import Problem
-from bench.single_step.variance_components import estimate
+from bench.single_step.variance_components import Evaluations, estimate
 from bench.single_step.variants.ss_h import difference_of_inverses
 
+SUMMARY = "variances.json"
 METHODS = ("auto", "exact", "simulated", *variance_ratio.METHODS)
 
 
 @dataclass(frozen=True)
 class Settings:
     """method: one of METHODS. simulations, seed: of the simulated score. max_steps: None for the method's own.
-    threads: None for all cores. memory: bytes, None for what is free."""
+    threads: None for all cores. memory: bytes, None for what is free. resume: go on from the rounds of an interrupted
+    search."""
 
     method: str = "auto"
     simulations: int = 15
@@ -46,6 +50,7 @@ class Settings:
     max_steps: int | None = None
     threads: int | None = None
     memory: int | None = None
+    resume: bool = False
 
 
 @dataclass
@@ -70,13 +75,26 @@ def estimate_variances(path: Path, out: Path, settings: Settings, *, clock: Cloc
             raise BenchError(f"--{name}: {value} was given; {least} or more was needed")
     threads = chosen_threads(settings.threads)
     memory = settings.memory or memory_available()
-    with Journal(out / "log.txt", clock=clock) as journal:
+    append = settings.resume or (out / SUMMARY).exists()
+    with Journal(out / "log.txt", append=append, clock=clock) as journal:
         inputs = read_inputs(path, threads, journal, memory=settings.memory)
         problem = read_problem(inputs, inputs.genotyped, journal) if inputs.genotyped else None
         method = _chosen(inputs, problem, settings, memory, journal)
-        with _written(out, inputs, journal) as found:
-            _find(inputs, problem, settings, found, journal, memory, method)
+        rounds = _rounds(out, inputs, settings, method, journal)
+        with _written(out, inputs, journal) as found, rounds.kept_unless_found():
+            _find(inputs, problem, settings, found, journal, memory, method, rounds)
+        if found.facts["status"] == "not converged":
+            rounds.write()
+        else:
+            rounds.remove()
     return found.facts["status"] != "not converged"
+
+
+def _rounds(out: Path, inputs: Inputs, settings: Settings, method: str, journal: Journal) -> Rounds:
+    options = {"method": method, "seed": settings.seed, "simulations": settings.simulations}
+    problem = problem_of(inputs.path, inputs.model, threads=inputs.threads, task="variances", **options)
+    again = "estimate without --resume"
+    return Rounds(Kept(out / "checkpoint.npz", problem, again), journal, resume=settings.resume)
 
 
 def estimated(inputs: Inputs, problem: Problem, settings: Settings, journal: Journal) -> tuple[Variances, str]:
@@ -84,7 +102,7 @@ def estimated(inputs: Inputs, problem: Problem, settings: Settings, journal: Jou
     memory = settings.memory or memory_available()
     found = _Found()
     method = _chosen(inputs, problem, settings, memory, journal)
-    _find(inputs, problem, settings, found, journal, memory, method)
+    _find(inputs, problem, settings, found, journal, memory, method, Rounds(None, journal))
     assert found.components is not None
     return found.components.variances, found.facts["status"]
 
@@ -118,13 +136,14 @@ def _find(
     journal: Journal,
     memory: int,
     method: str,
+    rounds: Rounds,
 ) -> None:
     if method == "exact":
-        _exact(inputs, problem, settings, found, journal)
+        _exact(inputs, problem, settings, found, journal, rounds)
         return
     assert problem is not None
     if method == "simulated":
-        _simulated(inputs, problem, settings, found, journal, memory)
+        _simulated(inputs, problem, settings, found, journal, memory, rounds)
     else:
         _one_ratio(method, inputs, problem, settings, found, journal, memory)
 
@@ -187,7 +206,7 @@ def _not_simulated(inputs: Inputs) -> str | None:
 def _written(out: Path, inputs: Inputs, journal: Journal) -> Iterator[_Found]:
     """What the block finds; the trace also if it is interrupted or fails."""
     found = _Found()
-    with results.whole(out, "variances.json") as summary:
+    with results.whole(out, SUMMARY) as summary:
         try:
             yield found
         finally:
@@ -208,7 +227,9 @@ def _written(out: Path, inputs: Inputs, journal: Journal) -> Iterator[_Found]:
     journal.say(f"{found.facts['status']}; {out}/variances.yaml has what replaces `variances` in {inputs.path}")
 
 
-def _exact(inputs: Inputs, problem: Problem | None, settings: Settings, found: _Found, journal: Journal) -> None:
+def _exact(
+    inputs: Inputs, problem: Problem | None, settings: Settings, found: _Found, journal: Journal, rounds: Rounds
+) -> None:
     design, model = inputs.design, inputs.model
 
     def tell(number: int, step: ai_reml.Step) -> None:
@@ -229,7 +250,12 @@ def _exact(inputs: Inputs, problem: Problem | None, settings: Settings, found: _
             related = inputs.inverse(journal).toarray() if problem is None else inverse_of_h(problem)
             climb = ai_reml.ai_reml
     with journal.step("AI-REML"):
-        made = climb(design, related, model.covariances, progress=tell, **most)
+        earlier = None if rounds.earlier is None else ai_reml.Climb.of(rounds.earlier)
+
+        def keep(state: ai_reml.Climb) -> None:
+            rounds.keep(state.arrays())
+
+        made = climb(design, related, model.covariances, progress=tell, keep=keep, resume=earlier, **most)
     found.components = Components(made.variances, made.parameters, made.covariance, model.traits, model.components)
     found.facts |= {
         "method": "exact", "status": made.status, "steps": len(made.steps), "log_likelihood": made.log_likelihood,
@@ -248,7 +274,7 @@ def inverse_of_h(problem: Problem) -> np.ndarray:
 
 
 def _simulated(
-    inputs: Inputs, problem: Problem, settings: Settings, found: _Found, journal: Journal, memory: int
+    inputs: Inputs, problem: Problem, settings: Settings, found: _Found, journal: Journal, memory: int, rounds: Rounds
 ) -> None:
     design, model = inputs.design, inputs.model
     names = ["genetic", *(term.name for term in design.random_terms), "residual"]
@@ -270,6 +296,8 @@ def _simulated(
             simulations=settings.simulations,
             seed=settings.seed,
             observe=tell,
+            keep=lambda state: rounds.keep(vars(state)),
+            resume=None if rounds.earlier is None else Evaluations(**rounds.earlier),
             **more,
         )
     covariance = made.covariance * np.outer(made.variances, made.variances)

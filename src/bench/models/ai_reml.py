@@ -10,7 +10,7 @@ Levenberg and Marquardt do. Where no damping raises the likelihood, a step of EM
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +57,35 @@ class Estimates:
     status: str
 
 
+@dataclass(frozen=True)
+class Climb:
+    """What the search goes on from: the variances after the steps."""
+
+    variances: Variances
+    steps: tuple[Step, ...]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it: (steps + 1, q, q) of each matrix, and (steps,) likelihoods and kinds."""
+        at = [*(step.variances for step in self.steps), self.variances]
+        matrices = {f"of {name}": np.array([of.others[name] for of in at]) for name in self.variances.others}
+        return matrices | {
+            "genetic": np.array([of.genetic for of in at]),
+            "residual": np.array([of.residual for of in at]),
+            "log_likelihood": np.array([step.log_likelihood for step in self.steps]),
+            "kind": np.array([step.kind for step in self.steps]),
+        }
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Climb:
+        names = [name for name in arrays if name.startswith("of ")]
+        at = [
+            Variances(*pair, {name.removeprefix("of "): arrays[name][j] for name in names})
+            for j, pair in enumerate(zip(arrays["genetic"], arrays["residual"], strict=True))
+        ]
+        kinds = zip(arrays["log_likelihood"], arrays["kind"], at[:-1], strict=True)
+        return cls(at[-1], tuple(Step(float(height), str(kind), of) for height, kind, of in kinds))
+
+
 def bytes_needed(design: Design, levels: int) -> int:
     """Memory of `ai_reml` with so many genetic levels: equations, factor and inverse, K⁻¹, W times the inverse."""
     size = design.others + levels * len(design.components)
@@ -71,12 +100,15 @@ def ai_reml(
     tolerance: float = 1e-9,
     most: int = 200,
     progress: Callable[[int, Step], None] | None = None,
+    keep: Callable[[Climb], None] | None = None,
+    resume: Climb | None = None,
 ) -> Estimates:
     """REML estimates of all covariance matrices of a model.
 
     inverse: K⁻¹, (levels, levels), dense and positive definite: A⁻¹ or H⁻¹. start: where to begin. It ends with a
     step that raises the log-likelihood by less than `tolerance`. progress: called with each step and its number.
-    BenchError for more than MOST_EQUATIONS equations or records, and for equations that are singular.
+    keep: with what a later search can `resume`, whose progress hears of the earlier steps too. BenchError for more
+    than MOST_EQUATIONS equations or records, and for equations that are singular.
     """
     size = design.others + len(inverse) * len(design.components)
     if max(size, design.records.y.size) > MOST_EQUATIONS:
@@ -88,10 +120,10 @@ def ai_reml(
         scipy.linalg.cholesky(inverse)
     except np.linalg.LinAlgError:
         raise BenchError("AI-REML: the inverse relationship matrix is not positive definite") from None
-    fit = EquationsFit(design, inverse, start)
+    fit = EquationsFit(design, inverse, resume.variances if resume else start)
     if not np.isfinite(fit.log_likelihood):
         raise BenchError("AI-REML: the mixed model equations are not positive definite at the starting values")
-    return _climb(fit, tolerance, most, progress)
+    return _climb(fit, tolerance, most, progress, keep, resume)
 
 
 def ai_reml_of_relationships(
@@ -102,6 +134,8 @@ def ai_reml_of_relationships(
     tolerance: float = 1e-9,
     most: int = 200,
     progress: Callable[[int, Step], None] | None = None,
+    keep: Callable[[Climb], None] | None = None,
+    resume: Climb | None = None,
 ) -> Estimates:
     """The same from K itself, (levels, levels), which may be singular, by the covariance matrix of the records.
 
@@ -109,15 +143,25 @@ def ai_reml_of_relationships(
     """
     if (count := int(design.records.observed.sum())) > MOST_EQUATIONS:
         raise BenchError(f"AI-REML: {count} records × traits, of which it takes up to {MOST_EQUATIONS}")
-    fit = CovarianceFit.of(design, relationships, start)
+    fit = CovarianceFit.of(design, relationships, resume.variances if resume else start)
     if not np.isfinite(fit.log_likelihood):
         raise BenchError("AI-REML: the covariance matrix of the records is not positive definite at the start")
-    return _climb(fit, tolerance, most, progress)
+    return _climb(fit, tolerance, most, progress, keep, resume)
 
 
-def _climb(fit: Fit, tolerance: float, most: int, progress: Callable[[int, Step], None] | None) -> Estimates:
-    steps: list[Step] = []
-    for number in range(most):
+def _climb(
+    fit: Fit,
+    tolerance: float,
+    most: int,
+    progress: Callable[[int, Step], None] | None,
+    keep: Callable[[Climb], None] | None,
+    resume: Climb | None,
+) -> Estimates:
+    steps = list(resume.steps) if resume else []
+    for number, step in enumerate(steps):
+        if progress:
+            progress(number, step)
+    for number in range(len(steps), most):
         better, damping = _by_average_information(fit, tolerance)
         if better is None:
             better = fit.at(_variances(_floored(fit.expectation_maximised(), fit.total)))
@@ -126,6 +170,8 @@ def _climb(fit: Fit, tolerance: float, most: int, progress: Callable[[int, Step]
             progress(number, steps[-1])
         rise = better.log_likelihood - fit.log_likelihood
         fit = better if rise > 0 else fit
+        if keep:
+            keep(Climb(fit.variances, tuple(steps)))
         flat = len(steps) >= FLAT and fit.log_likelihood - steps[-FLAT].log_likelihood < tolerance
         if flat or (rise < tolerance and damping in (None, 0.0)):
             return _estimates(fit, tuple(steps), tolerance)

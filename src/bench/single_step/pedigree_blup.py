@@ -11,7 +11,7 @@ from scipy import sparse
 from bench.models.equations import Equations
 from bench.single_step.elimination import elimination_order
 from bench.solvers.incomplete import IncompleteCholesky
-from bench.solvers.pcg import Solution, pcg
+from bench.solvers.pcg import Keeper, Solution, State, pcg
 
 
 class _Equations:
@@ -31,26 +31,25 @@ def solve_pedigree(
     library: Path,
     rtol: float = 1e-10,
     max_steps: int = 10_000,
-    start: np.ndarray | None = None,
     progress: Callable[[int, float], None] | None = None,
-    checkpoint: Callable[[np.ndarray], None] | None = None,
+    keep: Keeper | None = None,
+    resume: State | None = None,
 ) -> Solution:
-    """Solve S v = b. start: (size,). progress(step, ‖r‖/‖b‖), checkpoint(v), not to be kept: after each step.
-    library: the compiled pedigree."""
+    """Solve S v = b. progress(step, ‖r‖/‖b‖): after each step. keep, resume: as of pcg. library: the compiled
+    pedigree."""
     factor = IncompleteCholesky(equations.matrix, elimination_order(equations), library=library)
 
     def seen(step: int, V: np.ndarray, norms: np.ndarray) -> None:
         if progress:
             progress(step, float(norms[0]))
-        if checkpoint:
-            checkpoint(V[:, 0])
 
     return pcg(
         _Equations(equations.matrix),
         equations.rhs[:, None],
         preconditioner=factor.solve_factor,
-        start=None if start is None else start[:, None],
         rtol=rtol,
         max_steps=max_steps,
         observe=seen,
+        keep=keep,
+        resume=resume,
     )

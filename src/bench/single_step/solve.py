@@ -15,7 +15,7 @@ from bench.single_step.preconditioners import MADE, Deflated, deflation_bytes
 from bench.single_step.problem import Problem
 from bench.single_step.system import Blocked, Carrying, MarkerSystem, OwnPreconditioner, System, Weighted
 from bench.solvers.operator import over_ranks
-from bench.solvers.pcg import Preconditioner, Solution, pcg
+from bench.solvers.pcg import Keeper, Preconditioner, Solution, State, pcg
 
 # What papers stop at, as ‖r‖/‖b‖: Boerner & Johnston (2019); Freudenberg et al. (2023), whose rule is on squares.
 PUBLISHED_RULES = {"Boerner & Johnston 2019": 2.68e-9, "Freudenberg et al. 2023": 1e-13**0.5}
@@ -43,11 +43,6 @@ class Estimates:
     system: System
     effects: np.ndarray
     solution: Solution
-
-    @property
-    def state(self) -> np.ndarray:
-        """(columns,) what a later solve can start from."""
-        return self.solution.value[:, 0]
 
     @cached_property
     def weights(self) -> np.ndarray | None:
@@ -123,13 +118,14 @@ def solve(
     start: np.ndarray | None = None,
     observe: Observer | None = None,
     progress: Callable[[int, float], None] | None = None,
-    checkpoint: Callable[[np.ndarray], None] | None = None,
+    keep: Keeper | None = None,
+    resume: State | None = None,
 ) -> Estimates:
     """Solve until ‖r‖ ≤ rtol·‖b‖, b the right-hand side of the equations.
 
     After each step: observe(step, effects, residual), effects (size,) a view or a new array, which some variants have
-    to compute; progress(step, residual); checkpoint(state), (columns,) what `start` takes, not to be kept. Not
-    converging is not an error: see `solution.converged`.
+    to compute; progress(step, residual). keep, resume: as of pcg. Not converging is not an error: see
+    `solution.converged`.
     """
     system = prepared.system
     size, own = float(np.linalg.norm(system.problem.equations.rhs)), float(np.linalg.norm(system.rhs))
@@ -140,8 +136,6 @@ def solve(
             observe(step, system.effects(X)[:, 0], float(norms[0] * scale))
         if progress:
             progress(step, float(norms[0] * scale))
-        if checkpoint:
-            checkpoint(X[:, 0])
 
     found = pcg(
         system,
@@ -152,6 +146,8 @@ def solve(
         max_steps=max_steps,
         observe=seen,
         over_ranks=over_ranks(system.problem.genomic.markers),
+        keep=keep,
+        resume=resume,
     )
     effects = system.problem.animals_effects(system.effects(found.value)[:, 0])
     scaled = Solution(

@@ -87,6 +87,17 @@ class SimulatedREML:
 
 
 @dataclass(frozen=True)
+class Evaluations:
+    """What the search goes on from after n evaluations: thetas (n, c − 1), gaps (n, c), simulated (n, c, k) of each,
+    and the slope (c, c − 1) after the last."""
+
+    thetas: np.ndarray
+    gaps: np.ndarray
+    simulated: np.ndarray
+    slope: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Scores:
     """At one θ, with σ_e² = 1. gaps: (c,) log q − log q̄. simulated: (c, k) q."""
 
@@ -114,12 +125,15 @@ def estimate(
     tolerance: float = 1e-3,
     max_evaluations: int = 30,
     observe: Observer | None = None,
+    keep: Callable[[Evaluations], None] | None = None,
+    resume: Evaluations | None = None,
 ) -> SimulatedREML:
     """The variances of one trait's model by the simulated score.
 
     model: the problem and the data at given variances (c,): genetic, of other independent random effects, residual.
     numerator: A of the whole pedigree. start: (c,) variances. rtol: of each solution, ‖r‖/‖b‖. tolerance: of θ.
-    observe(evaluation, shares, scores). memory: bytes that prior_pcg may take. BenchError: more than one trait,
+    observe(evaluation, shares, scores); of those before `resume` too, which keep
+    was given by an earlier search. memory: bytes that prior_pcg may take. BenchError: more than one trait,
     variances that are not positive, no convergence.
     """
     start = np.asarray(start, float)
@@ -138,7 +152,7 @@ def estimate(
     def scores(theta: np.ndarray) -> _Scores:
         return _scores(model, unit, np.append(np.exp(theta), 1.0), seed, rtol, memory)
 
-    return _search(scores, np.log(start[:-1] / start[-1]), tolerance, max_evaluations, observe)
+    return _search(scores, np.log(start[:-1] / start[-1]), tolerance, max_evaluations, observe, keep, resume)
 
 
 def _scores(model: Model, unit: np.ndarray, variances: np.ndarray, seed: int, rtol: float, memory: int) -> _Scores:
@@ -178,15 +192,25 @@ def _search(
     tolerance: float,
     max_evaluations: int,
     observe: Observer | None,
+    keep: Callable[[Evaluations], None] | None,
+    resume: Evaluations | None,
 ) -> SimulatedREML:
     """Broyden's method for score(θ) = 0 within ±BOUND."""
-    thetas, found = [theta], [scores(theta)]
-    slope = found[0].information_slope()
+    if resume is None:
+        thetas, found = [theta], [scores(theta)]
+        slope = found[0].information_slope()
+    else:
+        thetas, slope = list(resume.thetas), resume.slope
+        found = [_Scores(*of) for of in zip(resume.gaps, resume.simulated, strict=True)]
+        for number, of in enumerate(found[:-1]):
+            _observe(observe, number + 1, thetas[number], of)
+        theta = thetas[-1]
     while True:
         at = found[-1]
-        if observe:
-            ratios = np.append(np.exp(theta), 1.0)
-            observe(len(found), ratios / ratios.sum(), at.score)
+        _observe(observe, len(found), theta, at)
+        if keep:
+            gaps, simulated = (np.array([getattr(of, name) for of in found]) for name in ("gaps", "simulated"))
+            keep(Evaluations(np.array(thetas), gaps, simulated, slope))
         step = _step(slope, at.score, theta)
         if np.abs(step).max() <= tolerance:
             return _estimates(np.array(thetas), found, slope)
@@ -201,6 +225,12 @@ def _search(
         slope = slope + np.outer(found[-1].gaps - at.gaps - slope @ step, step) / (step @ step)
         if not _falls(slope):  # it was no descent: the information is
             slope = found[-1].information_slope()
+
+
+def _observe(observe: Observer | None, number: int, theta: np.ndarray, at: _Scores) -> None:
+    if observe:
+        ratios = np.append(np.exp(theta), 1.0)
+        observe(number, ratios / ratios.sum(), at.score)
 
 
 def _step(slope: np.ndarray, score: np.ndarray, theta: np.ndarray) -> np.ndarray:
