@@ -6,6 +6,7 @@
 # make cuda13             the environment with CuPy for drivers of CUDA 13, or make cuda12 for those of CUDA 12
 # make paper-on-slurm CONFIG=FILE   the same on a whole node of a Slurm cluster; SBATCH="--time=8:00:00" for sbatch
 # make slurm-environment  what PROFILE=profiles/slurm needs, installed
+# make mpi-environment    what `bench solve --ranks` needs beside an MPI library, installed
 # make slurm-node         profiles/slurm/node.json, the description of a compute node
 # make test               all tests, linters and type checks
 # make test-environment   what these need, installed; then, for example, .venv/bin/python -m pytest tests/unit
@@ -32,8 +33,8 @@ ALLOCATE = $(BIN)/python -m bench allocate $(if $(SBATCH),--sbatch="$(SBATCH)")
 # Every job is a Python process: without bytecode of this package each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run report claims gpu cuda12 cuda13 test lint environment test-environment slurm-environment slurm-node \
-  paper-on-slurm lock clean help
+.PHONY: run report claims gpu cuda12 cuda13 test lint environment test-environment slurm-environment mpi-environment \
+  slurm-node paper-on-slurm lock clean help
 .DEFAULT_GOAL := run
 
 # Where the chosen configuration puts its results. A faulty one ends here, with a sentence.
@@ -95,6 +96,7 @@ help:
 environment: $(VENV)/.run-installed
 test-environment: $(VENV)/.test-installed
 slurm-environment: $(VENV)/.slurm-installed
+mpi-environment: $(VENV)/.mpi-installed
 
 # A lock is installed with hashes checked; the package itself is linked, so that edits count at once.
 ifeq ($(UV),)
@@ -132,6 +134,10 @@ $(VENV)/.slurm-installed: envs/slurm.txt $(VENV)/.run-installed
 	$(install) --require-hashes -r envs/slurm.txt
 	@touch $@
 
+$(VENV)/.mpi-installed: envs/mpi.txt $(VENV)/.run-installed
+	$(install) --require-hashes -r envs/mpi.txt
+	@touch $@
+
 # A worker per core, but no more than four: some tests take 2 GB. Then what needs the machine to itself.
 test: test-environment lint
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 -m "not alone"
@@ -146,7 +152,7 @@ lint: test-environment
 
 # Resolve the dependencies anew (needs uv).
 lock:
-	for extra in run test slurm; do \
+	for extra in run test slurm mpi; do \
 	  uv pip compile pyproject.toml $$([ $$extra = run ] || echo --extra $$extra --constraint envs/run.txt) --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header -o envs/$$extra.txt; done
 	for extra in cuda12 cuda13; do \

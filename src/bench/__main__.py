@@ -8,12 +8,15 @@ import shlex
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import arguments as command_line
 from bench.data_verbs import assemble, check, chromosome, convert, dataset, genedrop, pedigree, predict
 from bench.errors import BenchError
 from bench.memory import bytes_of
+
+if TYPE_CHECKING:
+    from bench.ranks.communicator import Ranks
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # as shells say it of Ctrl-C
@@ -289,8 +292,18 @@ def claims(options: argparse.Namespace) -> int:
 def solve(options: argparse.Namespace) -> int:
     """Solve the mixed model of a model file, single-step where it names genotypes, and write solutions.parquet
     (animal, trait, ebv, reliability), the other effects, SNP effects, the convergence and a log. Status 1: the solver
-    did not reach the tolerance; the solutions are those of its last step, and --resume goes on."""
+    did not reach the tolerance; the solutions are those of its last step, and --resume goes on. With --ranks, started
+    by mpirun, several processes share the genotypes, and rank 0 writes."""
+    if options.ranks is not None:
+        from bench.ranks import start
+
+        return start.together(lambda ranks: _solve(options, ranks))
+    return _solve(options, None)
+
+
+def _solve(options: argparse.Namespace, ranks: Ranks | None) -> int:
     from bench.evaluation.solve import Settings, evaluate
+    from bench.ranks.genotypes import Spread
 
     settings = Settings(
         threads=options.threads,
@@ -299,8 +312,18 @@ def solve(options: argparse.Namespace) -> int:
         max_steps=options.max_steps,
         memory=options.memory and bytes_of(options.memory, of="--memory"),
         blupf90=options.blupf90,
+        spread=None if ranks is None else Spread(ranks, options.ranks),
     )
     return 0 if evaluate(options.model, options.out, settings) else 1
+
+
+def ranks(options: argparse.Namespace) -> None:
+    """Time GBLUP in N ranks of one thread against one process of N threads: fresh processes, paired, in random order,
+    with an interval of the ratio, for each way to share the genotypes (docs/mpi.md)."""
+    from bench.ranks.compare import compare
+
+    made = compare(options.individuals, options.snps, ranks=options.ranks, pairs=options.pairs, out=options.out)
+    print(made.text())
 
 
 def variances(options: argparse.Namespace) -> int:
@@ -373,8 +396,8 @@ def gpu(options: argparse.Namespace) -> int:
 
 CALLS = (
     machine, genedrop, allocate, kernels_, config, plan, pedigree, chromosome, assemble, dataset, convert, check,
-    predict, oracle, build, run, refuse, collect, history, table, figure, compare, claims, solve, variances,
-    validate, crossvalidate, summary, agreement, gpu,
+    predict, oracle, build, run, refuse, collect, history, table, figure, compare, claims, solve, ranks,
+    variances, validate, crossvalidate, summary, agreement, gpu,
 )  # fmt: skip
 VERBS = {call.__name__.rstrip("_"): call for call in CALLS}  # kernels_ would hide the package
 

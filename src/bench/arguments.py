@@ -189,8 +189,17 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run in --out")
     at.add_argument("--max-steps", type=int, metavar="N", default=10_000, help="of PCG (default: 10000)")
     at.add_argument("--blupf90", action="store_true", help="write BLUPF90's `solutions` as well")
+    spread = "under mpirun: what of the genotypes the ranks share, individuals or snps (docs/mpi.md)"
+    at.add_argument("--ranks", choices=["individuals", "snps"], default=None, metavar="SHARE", help=spread)
 
     at.add_argument("--memory", metavar="BYTES", help='may be used, such as "800MB" (default: what is free)')
+
+    at = verb("ranks", "several ranks of MPI against one process with as many threads")
+    at.add_argument("--individuals", type=int, metavar="N", default=20_000, help="drawn at random (default: 20000)")
+    at.add_argument("--snps", type=int, metavar="M", default=10_000, help="drawn at random (default: 10000)")
+    at.add_argument("--ranks", type=int, metavar="N", default=2, help="and threads of the one process (default: 2)")
+    at.add_argument("--pairs", type=int, metavar="N", default=10, help="of runs (default: 10)")
+    path(at, "--out", default=None, help="also write all times as JSON here")
 
     at = verb("variances", "estimate the variance components of a model file")
     at.add_argument("model", type=Path, help="model file (docs/models.md), whose variances are the start")

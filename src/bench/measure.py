@@ -156,6 +156,11 @@ def settle(threads: int) -> None:
         time.sleep(SPIN)
 
 
+def pause(seconds: float) -> None:
+    """Do nothing for so long."""
+    time.sleep(seconds)
+
+
 class Stopwatch:
     """How long each part of a computation took, in wall seconds. A part does not count the parts inside it."""
 

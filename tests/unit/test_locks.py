@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = re.compile(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", re.MULTILINE)
-EXTRAS = {"run": (), "test": ("test",), "cuda12": ("cuda12",), "cuda13": ("cuda13",)}
+EXTRAS = {"run": (), "test": ("test",), "mpi": ("mpi",), "cuda12": ("cuda12",), "cuda13": ("cuda13",)}
 
 
 def pinned(lock: str) -> dict[str, set[str]]:

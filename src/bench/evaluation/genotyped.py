@@ -20,6 +20,7 @@ from bench.matrix import GenotypeMatrix
 from bench.models.design import Design
 from bench.models.model_file import Model
 from bench.models.variances import Variances
+from bench.ranks.genotypes import SharedMatrix, Spread
 from bench.relationships.codings import snp_coding
 from bench.relationships.gaussian import gaussian_bytes, kernel, median_distance, squared_distances
 from bench.relationships.genomic import Coding, dense_grm, grm_diagonal
@@ -44,14 +45,19 @@ class Genotyped:
     ids: np.ndarray
     rows: np.ndarray
     prefix: str
-    matrix: GenotypeMatrix
+    matrix: GenotypeMatrix | SharedMatrix
     coding: Coding
     markers: Operator
     width: float | None = None
 
     @classmethod
     def of(
-        cls, model: Model, matrix: GenotypeMatrix, rows: np.ndarray, coding: Coding, width: float | None = None
+        cls,
+        model: Model,
+        matrix: GenotypeMatrix | SharedMatrix,
+        rows: np.ndarray,
+        coding: Coding,
+        width: float | None = None,
     ) -> Genotyped:
         """Genotypes that have been packed, coded so. width: of the Gaussian kernel, if not that of these genotypes.
 
@@ -82,7 +88,7 @@ class Genotyped:
         return grm_diagonal(self.matrix.packed, self.coding) * self.coding.divisor
 
 
-def _gram(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
+def _gram(matrix: GenotypeMatrix | SharedMatrix, coding: Coding) -> np.ndarray:
     """W W', (g, g)."""
     made = dense_grm(matrix.packed, coding, library=installed("gram").library, threads=matrix.threads)
     made *= coding.divisor
@@ -90,7 +96,7 @@ def _gram(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
     return made
 
 
-def _distances(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
+def _distances(matrix: GenotypeMatrix | SharedMatrix, coding: Coding) -> np.ndarray:
     need, memory = gaussian_bytes(matrix.shape[0]), memory_available()
     if need > memory:
         raise BenchError(
@@ -101,26 +107,29 @@ def _distances(matrix: GenotypeMatrix, coding: Coding) -> np.ndarray:
 
 
 def read_genotyped(
-    model: Model, pedigree: Pedigree, *, threads: int, say: Callable[[str], None], memory: int | None = None
+    model: Model,
+    pedigree: Pedigree,
+    *,
+    threads: int,
+    say: Callable[[str], None],
+    memory: int | None = None,
+    spread: Spread | None = None,
 ) -> Genotyped:
-    """memory: bytes; where they do not hold the genotypes, these are read anew at each product.
+    """memory: bytes; where they do not hold the genotypes, these are read anew at each product. spread: over ranks,
+    which hold them all together; None for one process.
 
     BenchError: files that do not fit each other, animals that are not in the pedigree, too little memory."""
     files = model.genotypes
     assert files is not None
     prefix = str(files.plink)
-    matrix = GenotypeMatrix.from_bed(prefix, threads=threads, memory=memory)
-    if matrix.streamed:
-        say(
-            f"{prefix}.bed does not fit the memory given: it is read anew at each product, with buffers of "
-            f"{matrix.bytes_held / 1e6:.4g} MB"
-        )
+    matrix = _opened(prefix, threads, memory, spread, say)
     ids = matrix.individuals
     assert ids is not None
     rows = pedigree.rows(list(ids), of=f"{prefix}.fam")
     if np.unique(rows).size < rows.size:
         raise BenchError(f"{prefix}.fam: an animal stands there twice; keep one of its genotypes")
-    _report(matrix, pedigree, ids, rows, say)
+    if spread is None or spread.ranks.first:
+        _report(matrix, pedigree, ids, rows, say)
     coding = read_coding(model, matrix.packed)
     left_out = int((coding.scale == 0).sum())
     if left_out:
@@ -133,8 +142,26 @@ def read_genotyped(
     return made
 
 
+def _opened(
+    prefix: str, threads: int, memory: int | None, spread: Spread | None, say: Callable[[str], None]
+) -> GenotypeMatrix | SharedMatrix:
+    if spread is not None:
+        return SharedMatrix.from_bed(prefix, spread, threads=threads)
+    matrix = GenotypeMatrix.from_bed(prefix, threads=threads, memory=memory)
+    if matrix.streamed:
+        say(
+            f"{prefix}.bed does not fit the memory given: it is read anew at each product, with buffers of "
+            f"{matrix.bytes_held / 1e6:.4g} MB"
+        )
+    return matrix
+
+
 def _report(
-    matrix: GenotypeMatrix, pedigree: Pedigree, ids: np.ndarray, rows: np.ndarray, say: Callable[[str], None]
+    matrix: GenotypeMatrix | SharedMatrix,
+    pedigree: Pedigree,
+    ids: np.ndarray,
+    rows: np.ndarray,
+    say: Callable[[str], None],
 ) -> None:
     """Say what is wrong with the genotypes; nothing is left out for it."""
     if matrix.shape[0] * matrix.shape[1] > CHECKED:

@@ -20,6 +20,7 @@ from bench.models.load import gamma, inverse, load_data
 from bench.models.model_file import Model, read_model
 from bench.models.variation import check_variation
 from bench.provenance import set_threads
+from bench.ranks.genotypes import Spread
 from bench.relationships.numerator import Numerator
 from bench.relationships.pedigree import Pedigree
 from bench.relationships.unrelated import Unrelated
@@ -74,8 +75,11 @@ def chosen_threads(threads: int | None) -> int:
     return threads
 
 
-def read_inputs(path: Path, threads: int, journal: Journal, *, memory: int | None = None) -> Inputs:
-    """memory: bytes that the genotypes may take, None for what is free.
+def read_inputs(
+    path: Path, threads: int, journal: Journal, *, memory: int | None = None, spread: Spread | None = None
+) -> Inputs:
+    """memory: bytes that the genotypes may take, None for what is free. spread: of the genotypes over ranks, None for
+    one process.
 
     BenchError: what cannot be, in a sentence; what can be told from the model file alone is told first."""
     journal.say(f"model {path}")
@@ -105,7 +109,7 @@ def read_inputs(path: Path, threads: int, journal: Journal, *, memory: int | Non
         journal.say("no genotypes: pedigree BLUP")
         return Inputs(path, model, pedigree, design, fixed_fit, None, threads, made.library)
     with journal.step("read genotypes"):
-        genotyped = read_genotyped(model, pedigree, threads=threads, say=journal.say, memory=memory)
+        genotyped = read_genotyped(model, pedigree, threads=threads, say=journal.say, memory=memory, spread=spread)
     journal.say(f"{len(genotyped.rows)} genotyped animals × {genotyped.matrix.shape[1]} SNPs")
     return Inputs(path, model, pedigree, design, fixed_fit, genotyped, threads, made.library)
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.evaluation import results
+from bench.evaluation import over_ranks, results
 from bench.evaluation.checkpoint import Checkpoint
 from bench.evaluation.genotyped import Genotyped
 from bench.evaluation.inputs import Inputs, chosen_threads, read_inputs, read_problem
-from bench.evaluation.journal import Iterations, Journal
+from bench.evaluation.journal import Iterations, Journal, Silent
 from bench.evaluation.kept import CALLS, Kept, problem_of
 from bench.evaluation.state import State
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
+from bench.ranks.genotypes import Spread
 from bench.single_step.genomic_reliability import check_gblup, exact_gblup
 from bench.single_step.model_data import DesignData
 from bench.single_step.pedigree_blup import solve_pedigree
@@ -36,7 +37,8 @@ AGAIN = "solve without --resume, or start from a finished evaluation with --star
 class Settings:
     """threads: None for all cores. start: folder of an earlier evaluation. resume: go on from the checkpoint of an
     interrupted one. max_steps: of PCG. memory: bytes, None for what is free;
-    genotypes that it does not hold are read anew at each product. blupf90: write its `solutions` too."""
+    genotypes that it does not hold are read anew at each product. blupf90: write its `solutions` too. spread: over
+    the ranks of MPI, None for one process."""
 
     threads: int | None = None
     start: Path | None = None
@@ -44,6 +46,12 @@ class Settings:
     max_steps: int = 10_000
     memory: int | None = None
     blupf90: bool = False
+    spread: Spread | None = field(default=None, repr=False)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files: of several ranks the first."""
+        return self.spread is None or self.spread.ranks.first
 
 
 def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK) -> bool:
@@ -57,21 +65,31 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         raise BenchError(f"--max-steps: {settings.max_steps} was given; at least 1 was needed")
     if settings.resume and settings.start is not None:
         raise BenchError("--resume goes on from the checkpoint in --out, --start from another evaluation: give one")
-    with Journal(out / "log.txt", append=settings.resume or (out / SUMMARY).exists(), clock=clock) as journal:
+    with _journal(out, settings, clock) as journal:
+        if settings.spread is not None:
+            over_ranks.check(path, settings.spread, settings)
+            journal.say(f"{settings.spread.ranks.size} ranks, {threads} threads each, share the {settings.spread.by}")
         if settings.resume and not (out / CHECKPOINT).exists():  # before everything is read
             raise BenchError(f"{out / CHECKPOINT}: there is no such checkpoint; {AGAIN}")
-        inputs = read_inputs(path, threads, journal, memory=settings.memory)
+        inputs = read_inputs(path, threads, journal, memory=settings.memory, spread=settings.spread)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
         return _single_step(inputs, inputs.genotyped, out, settings, journal)
 
 
+def _journal(out: Path, settings: Settings, clock: Clock) -> Journal:
+    if not settings.writes:
+        return Silent(clock)
+    return Journal(out / "log.txt", append=settings.resume or (out / SUMMARY).exists(), clock=clock)
+
+
 def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Settings, journal: Journal) -> bool:
     model = inputs.model
     problem = read_problem(inputs, genotyped, journal)
-    memory = settings.memory or memory_available()
+    spread = settings.spread
+    memory = settings.memory or (over_ranks.memory_of_rank(spread.ranks) if spread else memory_available())
     wanted = model.single_step
-    checkpoint = _checkpoint(inputs, out, journal)
+    checkpoint = _checkpoint(inputs, out, settings, journal)
     begin = _begin(checkpoint, settings, journal, wanted.tolerance)
     _check_reliabilities(inputs, problem, memory)  # before the solver's work, not after it
     with journal.step("set-up of the solver"):
@@ -92,7 +110,9 @@ def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Sett
         )
     checkpoint.write()  # what follows may fail, or be interrupted
     reliabilities = _reliabilities(inputs, genotyped, problem, journal, memory)
-    _write(inputs, genotyped, prepared, estimates, reliabilities, begin.iterations, out, settings, journal)
+    _ = estimates.marker_effects, estimates.weights  # products, for which all ranks are needed
+    if settings.writes:
+        _write(inputs, genotyped, prepared, estimates, reliabilities, begin.iterations, out, settings, journal)
     return _conclude(estimates.solution, settings.max_steps, checkpoint, out, journal)
 
 
@@ -214,7 +234,7 @@ def _pedigree_blup(inputs: Inputs, out: Path, settings: Settings, journal: Journ
     with journal.step("equations"):
         equations = inputs.design.assemble(related, model.covariances)
     journal.say(f"pedigree BLUP: {equations.size} equations, to ‖r‖/‖b‖ = {model.single_step.tolerance:g}")
-    checkpoint = _checkpoint(inputs, out, journal)
+    checkpoint = _checkpoint(inputs, out, settings, journal)
     begin = _begin(checkpoint, settings, journal, model.single_step.tolerance)
     checkpoint.start(begin.iterations, state_bytes(equations.size, 1))
     with journal.step("iterations"), checkpoint.kept_on_interrupt():
@@ -259,7 +279,11 @@ def _conclude(solution: Solution, max_steps: int, checkpoint: Checkpoint, out: P
     return converged
 
 
-def _checkpoint(inputs: Inputs, out: Path, journal: Journal) -> Checkpoint:
+def _checkpoint(inputs: Inputs, out: Path, settings: Settings, journal: Journal) -> Checkpoint:
+    def problem() -> dict[str, str]:
+        return problem_of(inputs.path, inputs.model, threads=inputs.threads, task="solve")
+
     with journal.step("hashes of all files, for the checkpoint"):
-        problem = problem_of(inputs.path, inputs.model, threads=inputs.threads, task="solve")
-    return Checkpoint(Kept(out / CHECKPOINT, problem, AGAIN), journal)
+        found = problem() if settings.spread is None else settings.spread.ranks.once(problem)
+    kind = Checkpoint if settings.writes else over_ranks.ReadOnlyCheckpoint
+    return kind(Kept(out / CHECKPOINT, found, AGAIN), journal)

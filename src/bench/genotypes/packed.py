@@ -131,6 +131,13 @@ class PackedGenotypes:
         """
         return self._code_counts
 
+    def counted(self, counts: np.ndarray) -> PackedGenotypes:
+        """The same genotypes, whose `code_counts` somebody has counted."""
+        made = PackedGenotypes(self.codes, self.n_samples, self.path)
+        counts.flags.writeable = False
+        made.__dict__["_code_counts"] = counts
+        return made
+
     @cached_property
     def _code_counts(self) -> np.ndarray:
         counts = np.empty((self.n_snps, 4), np.int64)

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.solvers.direct import Cholesky
-from bench.solvers.operator import Beside, Operator, Place, SymmetricOperator, placement
+from bench.solvers.operator import Beside, Operator, OverRanks, Place, SymmetricOperator, over_ranks, placement
 from bench.solvers.pcg import Observer, Preconditioner, Solution, jacobi, pcg
 
 
@@ -68,6 +68,11 @@ class Records:
         """(n_samples, k) → (r, k), those of the individuals with a record."""
         return values if self.complete else values[self._rows(values)]
 
+    def share(self, rows: slice) -> Records:
+        """Those of the individuals `rows`, counted from the first of these."""
+        mine = (self.index >= rows.start) & (self.index < rows.stop)
+        return Records(self.index[mine] - rows.start, self.y[mine], self.X[mine], rows.stop - rows.start)
+
     @cached_property
     def _rows(self) -> Beside:
         return Beside(self.index)
@@ -83,11 +88,16 @@ class Fit:
     covariance: np.ndarray
 
 
-def generalised_least_squares(records: Records, solved: np.ndarray, lam: float) -> Fit:
-    """The fit, from solved = V⁻¹[X y], (r, p + 1)."""
+def generalised_least_squares(
+    records: Records, solved: np.ndarray, lam: float, *, over_ranks: OverRanks | None = None
+) -> Fit:
+    """The fit, from solved = V⁻¹[X y], (r, p + 1). over_ranks: see solvers.operator."""
     ViX, Viy = solved[:, :-1], solved[:, -1]
-    covariance = np.linalg.inv(records.X.T @ ViX)
-    b = covariance @ (ViX.T @ records.y)
+    products = solved.T @ records.right_hand_sides
+    if over_ranks is not None:
+        products = over_ranks(products)
+    covariance = np.linalg.inv(products[:-1, :-1].T)
+    b = covariance @ products[:-1, -1]
     return Fit(lam, b, Viy - ViX @ b, covariance)
 
 
@@ -140,8 +150,9 @@ def fit_pcg(
         rtol=rtol,
         max_steps=max_steps,
         observe=observe,
+        over_ranks=over_ranks(gram),
     )
-    return generalised_least_squares(records, solution.value, lam), solution
+    return generalised_least_squares(records, solution.value, lam, over_ranks=over_ranks(gram)), solution
 
 
 def marker_effects(centred: Operator, divisor: float, records: Records, fit: Fit) -> np.ndarray:

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.genotypes.packed import MISSING, PackedGenotypes
 from bench.relationships.gram import gram
 from bench.relationships.missing import MISSING_CODE, MissingProducts
-from bench.solvers.operator import Beside, Operator, placement
+from bench.solvers.operator import Beside, Operator, over_ranks, placement
 
 BLOCK_BYTES = 128 << 20  # of decoded genotypes at a time
 PANEL = 2048  # rows of a product's tile: 2048 × 15,000 float32 is 120 MB beside a G of 1.8 GB
@@ -143,7 +143,7 @@ class Gram:
 
     def __init__(self, centred: Operator, divisor: float):
         self.centred, self.divisor = centred, divisor
-        self.place = placement(centred)
+        self.place, self.over_ranks = placement(centred), over_ranks(centred)
         self.shape: tuple[int, int] = (centred.shape[0], centred.shape[0])
 
     def matmul(self, V: np.ndarray) -> np.ndarray:

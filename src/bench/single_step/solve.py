@@ -14,6 +14,7 @@ from bench.single_step import variants
 from bench.single_step.preconditioners import MADE, Deflated, deflation_bytes
 from bench.single_step.problem import Problem
 from bench.single_step.system import Blocked, Carrying, MarkerSystem, OwnPreconditioner, System, Weighted
+from bench.solvers.operator import over_ranks
 from bench.solvers.pcg import Keeper, Preconditioner, Solution, State, pcg
 
 # What papers stop at, as ‖r‖/‖b‖: Boerner & Johnston (2019); Freudenberg et al. (2023), whose rule is on squares.
@@ -144,6 +145,7 @@ def solve(
         rtol=rtol / scale,
         max_steps=max_steps,
         observe=seen,
+        over_ranks=over_ranks(system.problem.genomic.markers),
         keep=keep,
         resume=resume,
     )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 Place = Callable[[np.ndarray], Any]
+OverRanks = Callable[[np.ndarray], np.ndarray]
 
 
 class Operator(Protocol):
@@ -44,6 +45,16 @@ class SymmetricOperator(Protocol):
 def placement(operator: object) -> Place | None:
     """What brings vectors to where `operator` multiplies them; None where that is the host's memory."""
     return getattr(operator, "place", None)
+
+
+def over_ranks(operator: object) -> OverRanks | None:
+    """What makes a rank's sums those of all ranks, where the matrix is spread over several; None where it is not.
+
+    They are added up where vectors are cut into the ranks' shares. Where every rank has whole vectors they are
+    rank 0's, so that all ranks take the same steps, and stop at the same one, although another processor rounds
+    differently.
+    """
+    return getattr(operator, "over_ranks", None)
 
 
 def on_host(array: Any) -> np.ndarray:

@@ -16,6 +16,7 @@ Unlike scipy.sparse.linalg.cg:
 7. `keep` sees after every step all that the iteration goes on from, and `resume` takes it: a run that was stopped
    ends with the same numbers, histories and count of steps as one that was not. From the solution alone conjugate
    gradients would begin anew, with the steepest descent.
+8. Several processes can solve one system together (docs/mpi.md): all that they must agree upon is these numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Protocol
 import numpy as np
 
 from bench.errors import BenchError
-from bench.solvers.operator import Beside, on_host, placement
+from bench.solvers.operator import Beside, OverRanks, on_host, placement
 
 Preconditioner = Callable[[np.ndarray], np.ndarray]
 Observer = Callable[[int, np.ndarray, np.ndarray], None]
@@ -125,6 +126,7 @@ class _Run:
     R: np.ndarray
     size: np.ndarray  # of the right-hand sides
     preconditioned_size: np.ndarray | None  # √(b'M⁻¹b); None until the first M⁻¹b, where the start is zero
+    over_ranks: OverRanks | None
     norms: list[np.ndarray]
     preconditioned: list[np.ndarray]
     keep: Keeper | None = None
@@ -163,6 +165,7 @@ def pcg(
     rtol: float = 1e-10,
     max_steps: int = 1000,
     observe: Observer | None = None,
+    over_ranks: OverRanks | None = None,
     keep: Keeper | None = None,
     resume: State | None = None,
 ) -> Solution:
@@ -172,8 +175,8 @@ def pcg(
     start: (n + carried, k). observe(step, x, residual_norm): x the current solution, where the matrix multiplies (do
     not keep or change it), residual_norm (k,) relative to ‖b‖; step 0 is the start. keep(state): after each step;
     it is valid until pcg goes on, and not to be changed. resume: a state of the same system and tolerance; `start`
-    has no meaning then, and max_steps counts the steps before it too. Not converging is not an error: see
-    `Solution.converged`. Hestenes & Stiefel (1952).
+    has no meaning then, and max_steps counts the steps before it too. over_ranks: see solvers.operator. Not
+    converging is not an error: see `Solution.converged`. Hestenes & Stiefel (1952).
     """
     place, given = placement(matrix), isinstance(rhs, np.ndarray)
     rhs = np.asarray(rhs, float) if given else rhs
@@ -183,9 +186,9 @@ def pcg(
         raise BenchError("PCG: the right-hand side holds NaN or infinity; drop the records that are missing")
     if place and given:
         rhs = place(rhs)
-    size = _norms(rhs)
+    size = _norms(rhs, over_ranks)
     size[size == 0] = 1.0  # x = 0 is then exact at once
-    run = _Run(matrix, preconditioner, rtol, max_steps, observe, rhs, rhs, size, None, [], [], keep)
+    run = _Run(matrix, preconditioner, rtol, max_steps, observe, rhs, rhs, size, None, over_ranks, [], [], keep)
     todo, true_norms, descent = _begin(run, rhs, start) if resume is None else _go_on(run, rhs, resume)
     X, R = run.X, run.R
     while todo.size and (run.steps < max_steps or descent):
@@ -195,7 +198,7 @@ def pcg(
         R[:, todo] = rhs[:, todo] - matrix.matmul(X[:, todo])
         run.checks += 1
         true_norms = true_norms.copy()  # of the state that was kept
-        true_norms[todo] = _norms(R[:, todo]) / size[todo]
+        true_norms[todo] = _norms(R[:, todo], over_ranks) / size[todo]
         # A restart that does not halve the residual has reached what float64 can attain.
         todo = todo[(true_norms[todo] > rtol) & (true_norms[todo] < before / 2)]
     if run.steps < max_steps or (true_norms <= rtol).all():  # otherwise the last state goes on
@@ -209,12 +212,12 @@ def _begin(run: _Run, rhs: np.ndarray, start: np.ndarray | None) -> tuple[np.nda
     """The columns to solve and their true residuals, from `start`."""
     shape = run.matrix.shape[1], rhs.shape[1]
     run.X = np.zeros(shape, like=rhs) if start is None else np.array(start, float, like=rhs)
-    started = bool(run.X.any())
+    started = bool(_products(run.X, run.X, run.over_ranks).any())
     run.R = rhs - run.matrix.matmul(run.X) if started else rhs.copy()
-    true_norms = _norms(run.R) / run.size
+    true_norms = _norms(run.R, run.over_ranks) / run.size
     todo = np.flatnonzero(true_norms > run.rtol)
     if todo.size and started:
-        run.preconditioned_size = _preconditioned_size(run.preconditioner, rhs)
+        run.preconditioned_size = _preconditioned_size(run, rhs)
     run.record(true_norms.copy())
     run.checks = int(started)
     return todo, true_norms, None
@@ -237,9 +240,9 @@ def _go_on(run: _Run, rhs: np.ndarray, state: State) -> tuple[np.ndarray, np.nda
     return todo, state.true_residual_norms.copy(), (active, *vectors, state.rz.copy())
 
 
-def _preconditioned_size(preconditioner: Preconditioner, rhs: np.ndarray) -> np.ndarray:
+def _preconditioned_size(run: _Run, rhs: np.ndarray) -> np.ndarray:
     """√(b'M⁻¹b) of each column, 1 for a column of zeros."""
-    size = np.sqrt(np.maximum(_products(rhs, preconditioner(rhs)[: len(rhs)]), 0))
+    size = np.sqrt(np.maximum(_products(rhs, run.preconditioner(rhs)[: len(rhs)], run.over_ranks), 0))
     size[~(size > 0)] = 1.0
     return size
 
@@ -253,14 +256,14 @@ def _descend(run: _Run, todo: np.ndarray, true_norms: np.ndarray, descent: Desce
         assert run.preconditioned_size is not None
         run.preconditioned[-1][active] = np.sqrt(rz) / run.preconditioned_size[active]
         Q = run.matrix.matmul(P)
-        length = rz / _positive("the matrix", P[:n], Q, run.steps + 1)
+        length = rz / _positive("the matrix", P[:n], Q, run.steps + 1, run.over_ranks)
         if active.size == run.size.size:
             run.X += _scaled(P, length)
         else:
             run.X[:, active] += _scaled(P, length)
         R = R - _scaled(Q, length)
         norms = run.norms[-1].copy()
-        norms[active] = _norms(R) / run.size[active]
+        norms[active] = _norms(R, run.over_ranks) / run.size[active]
         run.record(norms)
         keep = norms[active] > run.rtol
         if not keep.all():
@@ -268,7 +271,7 @@ def _descend(run: _Run, todo: np.ndarray, true_norms: np.ndarray, descent: Desce
             active, R, P, rz = active[left], R[:, left], P[:, left], rz[left]
         if active.size:
             Z = run.preconditioner(R)
-            rz_next = _positive("the preconditioner", R, Z[:n], run.steps + 1)
+            rz_next = _positive("the preconditioner", R, Z[:n], run.steps + 1, run.over_ranks)
             P = Z + _scaled(P, rz_next / rz)
             rz = rz_next
         run.offer(todo, true_norms, (active, R, P, rz))
@@ -277,21 +280,23 @@ def _descend(run: _Run, todo: np.ndarray, true_norms: np.ndarray, descent: Desce
 def _first_direction(run: _Run, todo: np.ndarray) -> Descent:
     R = run.R[:, todo]
     P = run.preconditioner(R)
-    rz = _positive("the preconditioner", R, P[: run.matrix.shape[0]], run.steps)
+    rz = _positive("the preconditioner", R, P[: run.matrix.shape[0]], run.steps, run.over_ranks)
     if run.preconditioned_size is None:  # b is the first residual
         run.preconditioned_size = np.ones_like(run.size)
         run.preconditioned_size[todo] = np.sqrt(rz)
     return todo, R, P, rz
 
 
-def _norms(A: np.ndarray) -> np.ndarray:
+def _norms(A: np.ndarray, over_ranks: OverRanks | None) -> np.ndarray:
     """(k,) lengths of the columns."""
-    return on_host(np.linalg.norm(A, axis=0))
+    lengths = on_host(np.linalg.norm(A, axis=0))
+    return lengths if over_ranks is None else np.sqrt(over_ranks(lengths**2))
 
 
-def _products(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+def _products(A: np.ndarray, B: np.ndarray, over_ranks: OverRanks | None) -> np.ndarray:
     """(k,) a'b of the columns."""
-    return on_host(np.einsum("ij,ij->j", A, B))
+    products = on_host(np.einsum("ij,ij->j", A, B))
+    return products if over_ranks is None else over_ranks(products)
 
 
 def _scaled(A: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -299,9 +304,9 @@ def _scaled(A: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return np.asarray(factors, like=A) * A
 
 
-def _positive(what: str, A: np.ndarray, B: np.ndarray, step: int) -> np.ndarray:
+def _positive(what: str, A: np.ndarray, B: np.ndarray, step: int, over_ranks: OverRanks | None) -> np.ndarray:
     """Column products a'b, which must be positive."""
-    products = _products(A, B)
+    products = _products(A, B, over_ranks)
     if not np.all(products > 0):
         bad = products[~(products > 0)][0]
         cause = "is not positive definite" if np.isfinite(bad) else "or its product holds NaN"
