@@ -59,14 +59,17 @@ def expand(experiment: str, axes: dict[str, Iterable[Any]], **common: Any) -> di
 def variants(names: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str]]:
     """(kernel, target) for every kernel; native kernels and those for GPUs only in the builds that `targets` names.
 
-    "best" stands for the last of a kernel's declared targets, the widest, that this machine runs.
+    "best" stands for the last of a kernel's declared targets, the widest, that this machine runs. A kernel for GPUs
+    has that one also where `targets` names builds for processors alone.
     """
     pairs = []
     for name in names:
         kernel = kernels.load(name)
-        wanted = kernel.all_targets
+        wanted = list(kernel.all_targets)
         if kernel.native or kernel.gpu:
             wanted = [t for t in kernel.all_targets if t in targets or ("best" in targets and t == best(kernel))]
+        if kernel.gpu and not wanted:
+            wanted = [best(kernel)]
         pairs += [(name, target) for target in wanted]
     return pairs
 

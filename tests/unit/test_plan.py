@@ -108,6 +108,13 @@ def test_a_cpu_without_the_instructions_is_refused():
     assert "a CPU lacks" in reason
 
 
+def test_a_kernel_for_gpus_runs_in_the_architectures_that_are_named_or_in_its_best_and_never_in_none():
+    assert plan.variants(["gpu_2bit"], ["scalar"]) == plan.variants(["gpu_2bit"], ["best"])
+    assert len(plan.variants(["gpu_2bit"], ["scalar"])) == 1
+    named = ["sm_80", "sm_90a_s4", "avx512"]
+    assert plan.variants(["gpu_2bit"], named) == [("gpu_2bit", "sm_90a_s4"), ("gpu_2bit", "sm_80")]
+
+
 def test_a_kernel_for_gpus_is_refused_without_one():
     assert refusal(product(kernel="gpu_2bit", target="sm_90")) == "needs an NVIDIA GPU, this machine has none"
 
