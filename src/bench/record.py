@@ -61,7 +61,7 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno not in _CANNOT_WRITE or isinstance(error, FileNotFoundError):
             raise
         raise BenchError(
-            f"{path}: cannot write ({error.strerror}); {_CANNOT_WRITE[error.errno]} and run again: "
+            f"{path}: cannot write ({os.strerror(error.errno)}); {_CANNOT_WRITE[error.errno]} and run again: "
             "what has finished is kept"
         ) from error
 

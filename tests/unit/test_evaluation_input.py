@@ -9,6 +9,7 @@ import pytest
 import yaml
 from test_evaluation import MODELS, solve, write_model
 
+import bench.evaluation.solve as evaluation_of_files
 from bench.errors import BenchError
 from bench.evaluation.genotyped import snp_weights
 from bench.evaluation.solve import Settings, evaluate
@@ -196,9 +197,15 @@ def test_confounded_levels_are_named_in_the_log(farm, tmp_path):
     assert "fixed effects of milk: level 1 of herd is confounded with herd_year; it is set to 0" in log
 
 
-def test_too_little_memory_is_said_beforehand(farm, tmp_path):
+def test_too_little_memory_is_said_beforehand(farm, tmp_path, monkeypatch):
     keys = {"single_step": {"variant": "ss_h", "polygenic": 0.1}}
     model = write_model(farm, tmp_path / "model.yaml", **keys)
+    with pytest.raises(BenchError, match=r"genotypes in chunks, kernel auto needs at least .* 0\.01 MB were given"):
+        evaluate(model, tmp_path / "out", Settings(threads=1, memory=10_000))
+    read = evaluation_of_files.read_inputs  # the genotypes of so small a herd take what they take
+    monkeypatch.setattr(
+        evaluation_of_files, "read_inputs", lambda *given, memory, **more: read(*given, memory=None, **more)
+    )
     with pytest.raises(BenchError, match=r"SS-H.* needs .* GB of memory, 1e-05 GB can be used"):
         evaluate(model, tmp_path / "out", Settings(threads=1, memory=10_000))
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["log.txt"]
