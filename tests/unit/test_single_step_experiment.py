@@ -414,7 +414,7 @@ def test_the_solution_itself_is_a_start_that_needs_no_round(data, name):
     problem = problem_of(data, ["milk", "fat"])
     prior = prepare("prior_pcg", problem, memory=10**9)
     known = solve(prior, rtol=1e-13)
-    carried = known.state[problem.equations.size :].reshape(-1, 2)
+    carried = known.solution.value[problem.equations.size :].reshape(-1, 2)
     made = prepare(name, problem, memory=10**9)
     start = start_from(made.system, known.effects, known.marker_effects, carried)
     assert start.shape == (made.system.shape[1],)
