@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench import __main__ as cli
-from bench.evaluation import variance_ratio
+from bench.evaluation import variance_ratio, variances
 from bench.models.criteria import average_information, restricted_log_likelihood
 from bench.models.reml import Rotated, Spectrum, estimate
 from gblup_case import ONE, make_population, model_of
@@ -74,8 +74,10 @@ def test_models_with_more_ratios_are_refused(herd, tmp_path, capsys):
     assert "one trait without further random effects" in capsys.readouterr().err
 
 
-def test_too_little_memory_is_said_before_it_is_taken(herd, tmp_path, capsys):
+def test_too_little_memory_is_said_before_it_is_taken(herd, tmp_path, capsys, monkeypatch):
     model = model_of(herd, tmp_path / "model.yaml")
+    read = variances.read_inputs  # the genotypes of so small a herd take what they take
+    monkeypatch.setattr(variances, "read_inputs", lambda *given, memory: read(*given))
     assert run(model, tmp_path / "out", "--method", "eigen", "--memory", 1000) != 0
     assert "--method lanczos needs less" in capsys.readouterr().err
     assert run(model, tmp_path / "out", "--method", "lanczos", "--memory", 1000) != 0
