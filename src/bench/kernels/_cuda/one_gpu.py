@@ -82,22 +82,3 @@ class OneGpuMatrix(ABC):
         self._release()
         with self.gpu.used():
             self.gpu.cupy.get_default_memory_pool().free_all_blocks()
-
-
-class MissingCalls:
-    """Miss, the (n, m) indicator of missing calls of a matrix that holds them."""
-
-    def __init__(self, of: OneGpuMatrix):
-        self._of, self.shape = of, of.shape
-
-    def matmul(self, V: Any) -> Any:
-        """Miss V, (m, k) → (n, k)."""
-        return self._of._product(V, transposed=False, missing=True)
-
-    def rmatmul(self, U: Any) -> Any:
-        """Miss'U, (n, k) → (m, k)."""
-        return self._of._product(U, transposed=True, missing=True)
-
-    def add_matmul(self, X: Any, out: Any) -> None:
-        """out (n, k) += Miss X."""
-        out += self.matmul(X)

@@ -11,7 +11,7 @@ is Hopper with its wgmma instructions, the others use mma.sync.
 """
 
 from bench.kernels import Kernel, Problem
-from bench.kernels._cuda.architectures import ARCHITECTURES, STAGES, lacks, panel_bytes
+from bench.kernels._cuda.architectures import ARCHITECTURES, STAGES, lacks, padded, panel_bytes
 
 REDUCED = (3, 4, 5, 6, 8)
 SLICES = 7
@@ -26,8 +26,8 @@ def slices_of(target: str) -> int:
 
 def device_bytes(problem: Problem) -> int:
     """Panels, vectors, a group's digits, and integer sums where blocks share an output."""
-    longest = -(-max(problem.n, problem.m) // 512) * 512
     vectors = (problem.n + problem.m) * problem.k * 8
+    longest = padded(max(problem.n, problem.m))
     return panel_bytes(problem.n, problem.m) + vectors + longest * (DIGITS + 16 * problem.k)
 
 

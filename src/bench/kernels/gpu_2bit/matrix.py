@@ -13,6 +13,7 @@ from bench.kernels import Problem
 from bench.kernels._cuda.architectures import architecture, padded
 from bench.kernels._cuda.arrays import received, returned
 from bench.kernels._cuda.gpu import Gpu, gpus
+from bench.kernels._cuda.missing_calls import MissingCalls
 from bench.kernels._cuda.panels import Panels, blocks, resident
 from bench.kernels._cuda.stream import Stream, chunk_of
 from bench.kernels._operands import CLOSED, check_rows
@@ -102,13 +103,11 @@ class GpuMatrix:
 
     def matmul(self, V: Any) -> Any:
         """Z V, (m, k) → (n, k)."""
-        n, m = self.shape
-        return self._product(V, (m, n), lambda X: self._times(X, self._decode))
+        return self._product(V, transposed=False)
 
     def rmatmul(self, U: Any) -> Any:
         """Z'U, (n, k) → (m, k)."""
-        n, m = self.shape
-        return self._product(U, (n, m), lambda X: self._transposed_times(X, self._decode))
+        return self._product(U, transposed=True)
 
     def through(self, U: Any, between: Callable[[slice, Any], Any]) -> Any:
         """Z between(Z'U), (n, k) → (n, k), with one passage of the genotypes where they are streamed.
@@ -116,14 +115,21 @@ class GpuMatrix:
         between(snps, T): what becomes of T = Z'U of these SNPs, an array of the first GPU.
         """
         n = self.shape[0]
-        return self._product(U, (n, n), lambda X: self._through(X, between))
+        return self._answer(U, (n, n), lambda X: self._through(X, between))
 
     def place(self, array: np.ndarray) -> Any:
         """A copy on the first GPU, for vectors that stay there."""
         with self._home.gpu.used():
             return self._home.gpu.cupy.asarray(array)
 
-    def _product(self, X: Any, rows: tuple[int, int], multiply: Callable[[Any], Any]) -> Any:
+    def _product(self, X: Any, *, transposed: bool, missing: bool = False) -> Any:
+        """The dosages, or the indicator of missing calls, times X."""
+        n, m = self.shape
+        decode = MISSING_CALLS if missing else self._decode
+        multiply = self._transposed_times if transposed else self._times
+        return self._answer(X, (n, m) if transposed else (m, n), lambda there: multiply(there, decode))
+
+    def _answer(self, X: Any, rows: tuple[int, int], multiply: Callable[[Any], Any]) -> Any:
         """Take X to the first GPU, multiply, and give the result back as what X is. rows: of X and of the result."""
         check_rows(X, rows[0])
         if self._held is None and self._streams is None:
@@ -234,24 +240,3 @@ class GpuMatrix:
             with part.gpu.used():
                 part.gpu.cupy.get_default_memory_pool().free_all_blocks()
                 part.gpu.cupy.get_default_pinned_memory_pool().free_all_blocks()
-
-
-class MissingCalls:
-    """Miss, the (n, m) indicator of missing calls of a GpuMatrix, from the same copy of the genotypes."""
-
-    def __init__(self, of: GpuMatrix):
-        self._of, self.shape = of, of.shape
-
-    def matmul(self, V: Any) -> Any:
-        """Miss V, (m, k) → (n, k)."""
-        n, m = self.shape
-        return self._of._product(V, (m, n), lambda X: self._of._times(X, MISSING_CALLS))
-
-    def rmatmul(self, U: Any) -> Any:
-        """Miss'U, (n, k) → (m, k)."""
-        n, m = self.shape
-        return self._of._product(U, (n, m), lambda X: self._of._transposed_times(X, MISSING_CALLS))
-
-    def add_matmul(self, X: Any, out: Any) -> None:
-        """out (n, k) += Miss X."""
-        out += self.matmul(X)

@@ -9,7 +9,8 @@ from typing import Any
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import Problem
 from bench.kernels._cuda.architectures import ROWS
-from bench.kernels._cuda.one_gpu import MissingCalls, OneGpuMatrix
+from bench.kernels._cuda.missing_calls import MissingCalls
+from bench.kernels._cuda.one_gpu import OneGpuMatrix
 from bench.kernels._cuda.panels import uploaded
 from bench.kernels._cuda.rows import Rows
 from bench.kernels.gpu_fma import WIDEST, device_bytes, splits_at_most
