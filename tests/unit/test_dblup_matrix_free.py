@@ -230,12 +230,14 @@ def test_what_is_refused(monkeypatch):
 def test_a_gradient_takes_the_packed_genotypes_and_vectors(kind):
     if installed("auto").library is None or installed("jax").library is None:
         pytest.skip("g++ is needed for the products")
-    n, m = 8000, 20_000
+    n, m = 16_000, 40_000
     program = Path(__file__).parent.parent / "dblup_memory.py"
     done = subprocess.run(
         [sys.executable, str(program), str(n), str(m), kind], capture_output=True, text=True, check=True
     )
     packed, vectors = n * m / 4, 8 * 10 * (n + m)  # [X y Z] among individuals and SNPs: 10 columns
-    limit = 1.25 * packed + 64e6 + 8 * vectors
+    # What compiling leaves comes on top, more on some machines than on others: 20 to 75 MB seen. Genotypes and vectors
+    # must be the most of it, hence the size.
+    limit = 1.25 * packed + 96e6 + 8 * vectors
     assert int(done.stdout) <= limit
     assert limit < 8 * n * n / 3  # the dense form's one matrix is three times that
