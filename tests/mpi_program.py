@@ -1,7 +1,9 @@
-"""What test_mpi.py starts under mpirun: `python mpi_program.py WHAT FOLDER`."""
+"""What test_mpi.py starts under mpirun: `python mpi_program.py WHAT FOLDER …`."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -43,6 +45,27 @@ def solves(folder: Path, ranks: Ranks) -> int:
     return 0
 
 
+def stopped(folder: Path, ranks: Ranks, model: str, who: str, step: str, sent: str, every: str) -> int:
+    """Solve a model file, and send rank `who` a signal once it has gone on from a step."""
+    from bench.evaluation import checkpoint
+    from bench.evaluation.solve import Settings, evaluate
+    from bench.ranks.genotypes import Spread
+
+    checkpoint.EVERY, checkpoint.SHARE, checkpoint.SLOWEST = float(every), float("inf"), float("inf")
+    keep = checkpoint.Checkpoint.keep
+
+    def kept(self: checkpoint.Checkpoint, state: checkpoint.State) -> None:
+        keep(self, state)
+        if state.steps == int(step) and ranks.rank == int(who):
+            os.kill(os.getpid(), signal.Signals[sent])
+
+    checkpoint.Checkpoint.keep = kept
+    evaluate(
+        folder / f"{model}.yaml", folder / f"{model}-{sent}", Settings(threads=1, spread=Spread(ranks, "individuals"))
+    )
+    return 0
+
+
 def one_fails(folder: Path, ranks: Ranks) -> int:
     """Rank 1 meets bad input while the others wait for it in a sum."""
     import numpy as np
@@ -58,5 +81,5 @@ def all_fail(folder: Path, ranks: Ranks) -> int:
 
 
 if __name__ == "__main__":
-    program = {"solves": solves, "one_fails": one_fails, "all_fail": all_fail}[sys.argv[1]]
-    raise SystemExit(start.together(lambda ranks: program(Path(sys.argv[2]), ranks)))
+    program = {"solves": solves, "stopped": stopped, "one_fails": one_fails, "all_fail": all_fail}[sys.argv[1]]
+    raise SystemExit(start.together(lambda ranks: program(Path(sys.argv[2]), ranks, *sys.argv[3:])))

@@ -41,7 +41,8 @@ def check(executor: str, partitions: Iterable[str], *, node: str | None) -> None
     if executor != "slurm":
         return
     there = set(_ask("sinfo", "--noheader", "--format=%R").split())
-    for name in sorted(set(partitions) - there):
+    named = {name for several in partitions for name in several.split(",")}  # as sbatch takes them
+    for name in sorted(named - there):
         raise BenchError(
             f"Slurm has no partition {name!r}, it has {', '.join(sorted(there)) or 'none'}; correct slurm_partition "
             f"or gpu_partition in {PROFILE}"

@@ -31,6 +31,15 @@ def test_every_cluster_needs_a_node_and_only_slurm_is_asked_for_partitions(nothi
     check("local", ["anything"], node=None)
 
 
+def test_several_partitions_are_several(tmp_path, monkeypatch):
+    (tmp_path / "sinfo").write_text("#!/bin/sh\necho cpu; echo long\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    check("slurm", ["cpu,long", "cpu"], node="node.json")
+    with pytest.raises(BenchError, match="no partition 'gpu', it has cpu, long; correct slurm_partition"):
+        check("slurm", ["cpu,gpu"], node="node.json")
+
+
 WRONG = [None, "[", "executor: slurm\n", "default-resources: {a: 1}\n", "default-resources: [a]\n"]
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,8 @@ def started(command: list[str], **more) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=120, **more)
 
 
-def run_program(what: str, folder: Path, ranks: int) -> subprocess.CompletedProcess[str]:
-    return started([*mpirun(ranks), sys.executable, str(PROGRAM), what, str(folder)])
+def run_program(what: str, folder: Path, ranks: int, *more: object) -> subprocess.CompletedProcess[str]:
+    return started([*mpirun(ranks), sys.executable, str(PROGRAM), what, str(folder), *map(str, more)])
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +65,63 @@ def _genotyped(farm: Path, folder: Path) -> str:
     return str(folder / "records.tsv")
 
 
-@pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
-def test_sums_and_evaluations_are_those_of_one_process(models: Path, ranks: int):
-    done = run_program("solves", models, ranks)
+@pytest.fixture(scope="module")
+def solved(models: Path) -> Path:
+    """The folder, with the evaluations of two ranks, too."""
+    done = run_program("solves", models, 2)
     assert done.returncode == 0, done.stderr
+    return models
+
+
+@pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+def test_sums_and_evaluations_are_those_of_one_process(solved: Path, ranks: int):
+    models = solved
+    if ranks != 2:
+        done = run_program("solves", models, ranks)
+        assert done.returncode == 0, done.stderr
     for model in models.glob("*.yaml"):
         one = models / f"{model.stem}-one"
         for by in ("individuals", "snps"):
             out = models / f"{model.stem}-{by}-{ranks}"
             assert {path.name for path in out.iterdir()} == {path.name for path in one.iterdir()}
-            for name, column in (("solutions", "ebv"), ("snp_effects", "effect")):
-                wanted, found = (pd.read_parquet(folder / f"{name}.parquet") for folder in (one, out))
-                error = np.abs(found[column] - wanted[column]).max() / np.abs(wanted[column]).max()
-                assert error < 1e-12, (model, by, name)
+            assert_equal_but_rounding(out, one)
             assert f"{ranks} ranks, 1 threads each, share the {by}" in (out / "log.txt").read_text()
+
+
+def assert_equal_but_rounding(found: Path, wanted: Path) -> None:
+    for name, column in (("solutions", "ebv"), ("snp_effects", "effect")):
+        a, b = (pd.read_parquet(folder / f"{name}.parquet")[column] for folder in (found, wanted))
+        assert np.abs(a - b).max() < 1e-12 * np.abs(b).max(), (found, name)
+
+
+def test_kill_9_of_a_rank_changes_no_bit_and_other_numbers_of_ranks_go_on_as_well(solved: Path, tmp_path: Path):
+    done = run_program("stopped", solved, 2, "two", 1, 6, "SIGKILL", 0)
+    assert done.returncode == 128 + signal.SIGKILL
+    out, model = solved / "two-SIGKILL", solved / "two.yaml"
+    assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == ["checkpoint.npz", "log.txt"]
+    shutil.copytree(out, tmp_path / "alone")
+    resume = [*BENCH, "solve", str(model), "--ranks", "individuals", "--threads", "1", "--resume", "--out", str(out)]
+    done = started([*mpirun(2), *resume])
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"going on from {out / 'checkpoint.npz'}, after ") == 1
+    for name in ("solutions", "effects", "snp_effects", "convergence"):
+        found, wanted = (pd.read_parquet(of / f"{name}.parquet") for of in (out, solved / "two-individuals-2"))
+        without = ["seconds"] if name == "convergence" else []
+        pd.testing.assert_frame_equal(found.drop(columns=without), wanted.drop(columns=without), check_exact=True)
+    assert not list(out.glob("*checkpoint*"))
+    evaluate(model, tmp_path / "alone", Settings(threads=1, resume=True))
+    assert_equal_but_rounding(tmp_path / "alone", solved / "two-one")
+    assert json.loads((tmp_path / "alone/evaluation.json").read_text())["steps"] > 6
+
+
+def test_a_signal_to_one_rank_ends_all_after_the_same_step_with_a_checkpoint(models: Path):
+    done = run_program("stopped", models, 2, "two", 1, 5, "SIGTERM", 60)
+    assert done.returncode == 130, done.stderr
+    assert [line.split(":")[2] for line in done.stderr.splitlines() if line.startswith("bench: ")] == [" interrupted"]
+    assert "Traceback" not in done.stderr
+    with np.load(models / "two-SIGTERM/checkpoint.npz") as kept:
+        assert len(kept["residual_norms"]) - 1 == 6
+    assert "give the same command with --resume" in (models / "two-SIGTERM/log.txt").read_text()
 
 
 def test_the_command_writes_and_speaks_once(models: Path, tmp_path: Path):
@@ -88,21 +132,26 @@ def test_the_command_writes_and_speaks_once(models: Path, tmp_path: Path):
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["converged"] is True
 
 
-def test_ranks_that_see_other_genotypes_are_refused_at_once(models: Path, farm: Path, tmp_path: Path):
-    command = [*BENCH, "solve", "model.yaml", "--ranks", "individuals", "--out", "out"]
-    for name in ("left", "right"):
-        shutil.copytree(farm, tmp_path / name / "farm", ignore=shutil.ignore_patterns("chromosomes"))
-        model_of(Path("farm"), tmp_path / name / "model.yaml")
-    bed = tmp_path / "right" / "farm" / "genotypes.bed"
-    content = bytearray(bed.read_bytes())
-    content[-1] ^= 1
-    bed.write_bytes(content)
-    each = [["-n", "1", "-wdir", str(tmp_path / name), *command] for name in ("left", "right")]
+@pytest.mark.parametrize("name", ["farm/genotypes.bed", "out/checkpoint.npz"])
+def test_ranks_that_see_other_files_are_refused_at_once(name: str, farm: Path, tmp_path: Path):
+    resume = ["--resume"] if name.startswith("out") else []
+    command = [*BENCH, "solve", "model.yaml", "--ranks", "individuals", "--out", "out", *resume]
+    for side in ("left", "right"):
+        shutil.copytree(farm, tmp_path / side / "farm", ignore=shutil.ignore_patterns("chromosomes"))
+        model_of(Path("farm"), tmp_path / side / "model.yaml")
+    if resume:  # a folder that is not shared
+        (tmp_path / "left/out").mkdir()
+        (tmp_path / "left" / name).write_bytes(b"kept")
+    else:
+        content = bytearray((tmp_path / "right" / name).read_bytes())
+        content[-1] ^= 1
+        (tmp_path / "right" / name).write_bytes(content)
+    each = [["-n", "1", "-wdir", str(tmp_path / side), *command] for side in ("left", "right")]
     done = started(["mpirun", "--oversubscribe", *each[0], ":", *each[1]])
     assert done.returncode == 2
     said = [line for line in done.stderr.splitlines() if line.startswith("bench: ")]
     assert len(said) == 1
-    assert "the ranks disagree: farm/genotypes.bed is" in said[0]
+    assert f"the ranks disagree: {name} is (" in said[0]
     assert not (tmp_path / "left" / "out" / "solutions.parquet").exists()
 
 
@@ -127,8 +176,6 @@ def test_an_error_ends_all_ranks_with_one_sentence(models: Path, program: str, s
     ],
 )
 def test_what_ranks_cannot_do_is_refused(farm: Path, tmp_path: Path, keys, sentence):
-    from bench.errors import BenchError
-
     model = model_of(farm, tmp_path / "model.yaml", **keys)
     with pytest.raises(BenchError, match=sentence):
         on_ranks(1, lambda ranks: check(model, Spread(ranks, "snps"), "settings"))

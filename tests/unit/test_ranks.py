@@ -125,6 +125,15 @@ def test_shares_that_do_not_fit_their_node_together_are_refused(packed, monkeypa
         on_ranks(2, lambda ranks: SharedMatrix(packed, Spread(ranks, "individuals"), threads=1))
 
 
+def test_a_share_that_is_larger_than_what_a_rank_may_take_is_refused(packed):
+    def made(ranks, memory):
+        return SharedMatrix(packed, Spread(ranks, "individuals"), threads=1, kernel="numba_unpack", memory=memory)
+
+    with pytest.raises(BenchError, match=r"a rank's share takes .*; ranks hold their shares: start more of them"):
+        on_ranks(2, lambda ranks: made(ranks, 12 * M - 1))
+    assert on_ranks(2, lambda ranks: made(ranks, 13 * M).shape) == [(N, M)] * 2
+
+
 def test_ranks_that_see_other_files_are_told_which(tmp_path: Path):
     for name, content in (("a", b"one"), ("b", b"two")):
         (tmp_path / name).write_bytes(content)

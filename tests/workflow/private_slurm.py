@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -102,7 +101,9 @@ class PrivateSlurm:
             "SLURM_CONF": str(self.folder / "slurm.conf"),
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
-        self.watcher = subprocess.Popen([sys.executable, __file__, str(self.folder), str(os.getpid())])
+        # In a session of its own: what kills the group of the tests does not reach it.
+        watch = [sys.executable, __file__, str(self.folder), str(os.getpid())]
+        self.watcher = subprocess.Popen(watch, start_new_session=True)
         self.start_munge()
         self.call("slurmctld")
         for node in NODES:
@@ -187,10 +188,10 @@ def _end(*pid_files: Path) -> None:
 
 
 def stop(folder: Path) -> None:
-    """End the daemons of `folder`, and what is left of the jobs: their steps are daemons of their own."""
+    """End the daemons of `folder`, then what is left of the jobs: their steps are daemons of their own."""
     _end(*(folder / "run" / f"{name}.pid" for name in (*NODES, "slurmctld", "munged")))
     for _ in range(20):
-        left = [process for process in psutil.process_iter() if _belongs(process, folder)]
+        left = started_under(folder)
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
@@ -199,18 +200,31 @@ def stop(folder: Path) -> None:
         time.sleep(0.1)
 
 
+def started_under(folder: Path) -> list[psutil.Process]:
+    """Daemons and jobs of the Slurm of `folder`."""
+    return [process for process in psutil.process_iter() if process.pid != os.getpid() and _belongs(process, folder)]
+
+
 def _belongs(process: psutil.Process, folder: Path) -> bool:
-    """Whether a process was started under the Slurm of `folder`, whose configuration is in its environment."""
+    """Whether a process was started under the Slurm of `folder`.
+
+    All have its programs on their path, also the tasks of an array, from which the executor takes Slurm's variables.
+    The daemon of a step writes its title over its environment, but has its log open.
+    """
+    inside = f"{folder}/"
     with suppress(psutil.Error):
-        return process.environ().get("SLURM_CONF") == str(folder / "slurm.conf")
+        if any(inside in value for value in process.environ().values()):
+            return True
+        return any(file.path.startswith(inside) for file in process.open_files())
     return False
 
 
 def watch(folder: Path, pid: int) -> None:
     """Stop the Slurm of `folder` when process `pid` has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the tests' whole group
-    while psutil.pid_exists(pid):
-        time.sleep(1)
+    with suppress(psutil.Error):
+        tests = psutil.Process(pid)
+        while tests.is_running() and tests.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1)
     stop(folder)
 
 

@@ -49,10 +49,12 @@ class Pace:
 class Checkpoint:
     """PCG's state and the history of `iterations`, in a file."""
 
+    stopping_line = b"stopping after this step; once more to stop at once\n"
+
     def __init__(self, kept: Kept, journal: Journal):
         self._kept, self._journal = kept, journal
         self._last: State | None = None
-        self._stop = False
+        self.asked_to_stop = False
 
     @property
     def path(self) -> str:
@@ -68,7 +70,7 @@ class Checkpoint:
         It is held until the next one comes, which takes two vectors of memory.
         """
         self._last = state
-        if self._stop:
+        if self.stopping():
             self._end()
         if self._pace.due():
             self.write()
@@ -81,8 +83,12 @@ class Checkpoint:
         history = np.array(self._iterations.history[: self._last.steps + 1])
         self._pace.write(self._kept, arrays | {"history": history})
 
+    def stopping(self) -> bool:
+        """Whether the iteration ends with this state."""
+        return self.asked_to_stop
+
     def _end(self) -> None:
-        self._stop = False
+        self.asked_to_stop = False
         self.write()
         if self._kept.path.exists():
             self._journal.say(f"interrupted: {self.path} is kept; give the same command with --resume to go on")
@@ -104,10 +110,10 @@ class Checkpoint:
         }
 
         def stop(*_: object) -> None:
-            self._stop = True
+            self.asked_to_stop = True
             restore()
             with suppress(OSError):  # not print, which may be what was interrupted
-                os.write(2, b"stopping after this step; once more to stop at once\n")
+                os.write(2, self.stopping_line)
 
         def restore() -> None:
             for of, handler in heard.items():
@@ -117,7 +123,7 @@ class Checkpoint:
             signal.signal(of, stop)
         try:
             yield
-            if self._stop:
+            if self.stopping():
                 self._end()
         finally:
             restore()

@@ -146,7 +146,7 @@ def _opened(
     prefix: str, threads: int, memory: int | None, spread: Spread | None, say: Callable[[str], None]
 ) -> GenotypeMatrix | SharedMatrix:
     if spread is not None:
-        return SharedMatrix.from_bed(prefix, spread, threads=threads)
+        return SharedMatrix.from_bed(prefix, spread, threads=threads, memory=memory)
     matrix = GenotypeMatrix.from_bed(prefix, threads=threads, memory=memory)
     if matrix.streamed:
         say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from bench import __version__
 from bench.build import installed
 from bench.errors import BenchError
 from bench.evaluation.checkpoint import Checkpoint
+from bench.evaluation.journal import Journal
+from bench.evaluation.kept import Kept
 from bench.machine import memory_available
 from bench.models.model_file import Model, read_model
 from bench.ranks.agreement import agree, file_facts
@@ -20,11 +23,13 @@ VARIANTS = ("prior_pcg", "sssnpblup")  # that only multiply the genotypes: no ra
 COMPILED = ("auto", "pedigree", "missing")
 
 
-def check(path: Path, spread: Spread, settings: object) -> None:
-    """BenchError, on every rank: a model that ranks cannot solve, or ranks that disagree. Rank 0 compiles."""
+def check(path: Path, spread: Spread, settings: object, *, earlier: Sequence[Path] = ()) -> None:
+    """BenchError, on every rank: a model that ranks cannot solve, or ranks that disagree. Rank 0 compiles.
+
+    earlier: files that the solve goes on from, which every rank reads for itself."""
     ranks = spread.ranks
     same = {"blupbench": __version__, "numpy": np.__version__, "the command's options": str(settings)}
-    agree(ranks, same | file_facts([path]))
+    agree(ranks, same | file_facts([path, *earlier]))
     model = read_model(path)
     agree(ranks, file_facts(_files(model)))
     if reason := _refuses(model):
@@ -65,11 +70,23 @@ def memory_of_rank(ranks: Ranks) -> int:
     return min(ranks.on_node(memory_available())) // len(ranks.on_node(None))
 
 
-class ReadOnlyCheckpoint(Checkpoint):
-    """Of the ranks that do not write: rank 0 writes it for all."""
+class SharedCheckpoint(Checkpoint):
+    """Rank 0 writes it for all: vectors are whole on every rank. A signal to one rank ends all after the same step,
+    or those that have not heard it would wait in a sum for those that have, and rank 0 would write nothing."""
+
+    def __init__(self, kept: Kept, journal: Journal, ranks: Ranks):
+        super().__init__(kept, journal)
+        self._ranks = ranks
+        if not ranks.first:
+            self.stopping_line = b""
+
+    def stopping(self) -> bool:
+        return bool(self._ranks.sum(np.array([self.asked_to_stop], int))[0])
 
     def write(self) -> None:
-        return None
+        if self._ranks.first:
+            super().write()
 
     def remove(self) -> None:
-        return None
+        if self._ranks.first:
+            super().remove()

@@ -14,6 +14,7 @@ from bench.evaluation.genotyped import Genotyped
 from bench.evaluation.inputs import Inputs, chosen_threads, read_inputs, read_problem
 from bench.evaluation.journal import Iterations, Journal, Silent
 from bench.evaluation.kept import CALLS, Kept, problem_of
+from bench.evaluation.state import FILE as STATE
 from bench.evaluation.state import State
 from bench.machine import memory_available
 from bench.measure import CLOCK, Clock
@@ -67,7 +68,7 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         raise BenchError("--resume goes on from the checkpoint in --out, --start from another evaluation: give one")
     with _journal(out, settings, clock) as journal:
         if settings.spread is not None:
-            over_ranks.check(path, settings.spread, settings)
+            over_ranks.check(path, settings.spread, settings, earlier=_earlier(out, settings))
             journal.say(f"{settings.spread.ranks.size} ranks, {threads} threads each, share the {settings.spread.by}")
         if settings.resume and not (out / CHECKPOINT).exists():  # before everything is read
             raise BenchError(f"{out / CHECKPOINT}: there is no such checkpoint; {AGAIN}")
@@ -75,6 +76,13 @@ def evaluate(path: Path, out: Path, settings: Settings, *, clock: Clock = CLOCK)
         if inputs.genotyped is None:
             return _pedigree_blup(inputs, out, settings, journal)
         return _single_step(inputs, inputs.genotyped, out, settings, journal)
+
+
+def _earlier(out: Path, settings: Settings) -> list[Path]:
+    """The files that this run goes on from."""
+    if settings.resume:
+        return [out / CHECKPOINT]
+    return [] if settings.start is None else [settings.start / STATE]
 
 
 def _journal(out: Path, settings: Settings, clock: Clock) -> Journal:
@@ -285,5 +293,7 @@ def _checkpoint(inputs: Inputs, out: Path, settings: Settings, journal: Journal)
 
     with journal.step("hashes of all files, for the checkpoint"):
         found = problem() if settings.spread is None else settings.spread.ranks.once(problem)
-    kind = Checkpoint if settings.writes else over_ranks.ReadOnlyCheckpoint
-    return kind(Kept(out / CHECKPOINT, found, AGAIN), journal)
+    kept = Kept(out / CHECKPOINT, found, AGAIN)
+    if settings.spread is None:
+        return Checkpoint(kept, journal)
+    return over_ranks.SharedCheckpoint(kept, journal, settings.spread.ranks)

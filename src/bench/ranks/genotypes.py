@@ -51,10 +51,13 @@ class SharedMatrix:
     """
 
     def __init__(self, packed: PackedGenotypes, spread: Spread, **options: Any):
-        """options: of `GenotypeMatrix`. BenchError: what that refuses; ranks of a node that need more than it has."""
+        """options: of `GenotypeMatrix`; memory: bytes that this rank's share may take.
+
+        BenchError: what that refuses; ranks of a node that need more than it has.
+        """
         share = spread.share(packed)
         individuals, snps = options.pop("individuals", None), options.pop("snps", None)
-        _fit_node(spread.ranks, share)
+        _fit_node(spread.ranks, share, options.pop("memory", None))
         self.own = GenotypeMatrix(share, **options)
         self.spread, self.individuals, self.snps = spread, individuals, snps
         self.shape, self.threads = packed.shape, self.own.threads
@@ -109,10 +112,16 @@ def _counts(share: PackedGenotypes, spread: Spread) -> np.ndarray:
     return spread.ranks.join(counts, np.concatenate([[0], np.cumsum(spread.ranks.gather(len(counts)))]))
 
 
-def _fit_node(ranks: Ranks, share: PackedGenotypes) -> None:
-    """BenchError unless the shares of all ranks of this node fit its memory together."""
-    need, free = sum(ranks.on_node(share.n_snps * -(-share.n_samples // 4))), memory_available()
-    if need > min(ranks.on_node(free)):
+def _fit_node(ranks: Ranks, share: PackedGenotypes, memory: int | None) -> None:
+    """BenchError unless the shares of all ranks of this node fit its memory together, and each what it is given."""
+    own = share.n_snps * -(-share.n_samples // 4)
+    if memory is not None and own > memory:
+        raise BenchError(
+            f"{share.path}: a rank's share takes {own / 1e9:.3g} GB of memory, it may take {memory / 1e9:.3g} GB; "
+            "ranks hold their shares: start more of them"
+        )
+    need, free = sum(ranks.on_node(own)), min(ranks.on_node(memory_available()))
+    if need > free:
         raise BenchError(
             f"{share.path}: the shares of this node's ranks take {need / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB "
             "can be used; spread them over more nodes"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Seconds that rank 1 waits before it speaks, later ones longer: where all find the same fault, rank 0 ends them all.
 COURTESY = 1.0
-BAD_INPUT, FAULT = 2, 70  # exit statuses, as of `bench`
+BAD_INPUT, FAULT, INTERRUPTED = 2, 70, 130  # exit statuses, as of `bench`
 
 
 def begin() -> Ranks:
@@ -84,10 +84,11 @@ def together(work: Callable[[Ranks], int]) -> int:
 def _end_all(ranks: Ranks, error: BaseException) -> None:
     pause(COURTESY * math.log2(1 + ranks.rank))
     where = f"rank {ranks.rank} on {socket.gethostname()}"
-    known = isinstance(error, BenchError | MemoryError | KeyboardInterrupt)
-    if known:
-        print(f"bench: {where}: {str(error) or type(error).__name__}", file=sys.stderr, flush=True)
-    else:
+    status, said = BAD_INPUT, f"{where}: {str(error) or type(error).__name__}"
+    if isinstance(error, KeyboardInterrupt):
+        status, said = INTERRUPTED, f"{where}: interrupted"
+    elif not isinstance(error, BenchError | MemoryError):
         traceback.print_exc()
-        print(f"bench: {where} failed", file=sys.stderr, flush=True)
-    _world().Abort(BAD_INPUT if known else FAULT)
+        status, said = FAULT, f"{where} failed"
+    print(f"bench: {said}", file=sys.stderr, flush=True)
+    _world().Abort(status)
