@@ -65,7 +65,7 @@ def killed(logs: Path, *, since: Path) -> list[str]:
 def allocate(command: Sequence[str], *, log: Path, profile: Path = PROFILE, options: Sequence[str] = ()) -> int:
     """Run `command` on a node of its own and wait for it; its output goes to `log`, its exit code is returned.
 
-    options: of sbatch, such as --time=8:00:00. Partition and account are those of `profile`.
+    options: of sbatch, such as --time=8:00:00. Partition and account are those of `profile`. Ctrl-C cancels the job.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     defaults = _default_resources(profile)
@@ -75,10 +75,20 @@ def allocate(command: Sequence[str], *, log: Path, profile: Path = PROFILE, opti
     if shutil.which("sbatch") is None:
         raise BenchError("there is no sbatch on this machine: start this where Slurm's commands are")
     log.unlink(missing_ok=True)
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    if "Submitted batch job" not in done.stdout:
-        raise BenchError(f"sbatch refused the job: {_said(done.stderr)}")
-    return done.returncode
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout
+        job = re.search(r"Submitted batch job (\d+)", waiting.stdout.readline())
+        try:
+            if job:
+                print(f"job {job[1]} waits for a node, or runs; Ctrl-C cancels it", flush=True)
+            _, errors = waiting.communicate()
+        except KeyboardInterrupt:
+            if job:
+                subprocess.run(["scancel", job[1]], check=False)
+            raise
+    if job is None:
+        raise BenchError(f"sbatch refused the job: {_said(errors)}")
+    return waiting.returncode
 
 
 def end_of(log: Path, lines: int = 40) -> str:

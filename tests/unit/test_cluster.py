@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from bench import cluster
 from bench.cluster import allocate, check, end_of, killed
 from bench.errors import BenchError
 
@@ -38,6 +39,26 @@ def test_several_partitions_are_several(tmp_path, monkeypatch):
     check("slurm", ["cpu,long", "cpu"], node="node.json")
     with pytest.raises(BenchError, match="no partition 'gpu', it has cpu, long; correct slurm_partition"):
         check("slurm", ["cpu,gpu"], node="node.json")
+
+
+def test_ctrl_c_cancels_the_job_that_is_waited_for(tmp_path, monkeypatch):
+    pid, cancelled, told = tmp_path / "pid", tmp_path / "cancelled", []
+    sbatch = f"echo $$ > {pid}; echo Submitted batch job 7; exec sleep 60"
+    for name, script in {"sbatch": sbatch, "scancel": f'echo "$@" > {cancelled}; kill $(cat {pid})'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    (profile := tmp_path / "profile.yaml").write_text("default-resources: [slurm_partition=cpu]\n")
+
+    def interrupted(text, **_):
+        told.append(text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cluster, "print", interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        allocate(["true"], log=tmp_path / "log", profile=profile)
+    assert cancelled.read_text() == "7\n"
+    assert told == ["job 7 waits for a node, or runs; Ctrl-C cancels it"]
 
 
 WRONG = [None, "[", "executor: slurm\n", "default-resources: {a: 1}\n", "default-resources: [a]\n"]
