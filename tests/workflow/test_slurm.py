@@ -14,6 +14,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 from checkout import ROOT, STAMP, Checkout, wait_until, would_run
 from private_slurm import MEMORY_MB, PrivateSlurm, lacking
@@ -372,3 +373,32 @@ def test_a_command_that_fails_on_the_node_says_so(finished, monkeypatch):
     assert "spoken" in log.read_text()
     with pytest.raises(BenchError, match=r"sbatch refused the job: .*nvalid partition"):
         allocate(["true"], log=log, profile=profile, options=["--partition=nowhere"])
+
+
+# A Slurm, a job that has nothing of it in its environment but the path, and tests that wait for it.
+TESTS = """\
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from private_slurm import PrivateSlurm
+slurm = PrivateSlurm(Path(sys.argv[2]))
+slurm.start()
+job = f"echo $$ > {sys.argv[2]}/run/job.pid; exec env -u SLURM_CONF sleep 600"
+slurm.call("sbatch", "--mem=10", "--output=/dev/null", f"--wrap={job}")
+time.sleep(600)
+"""
+
+
+def test_tests_that_are_killed_leave_nothing_behind(tmp_path):
+    slurm, here = tmp_path / "slurm", str(Path(__file__).parent)
+    tests = subprocess.Popen([sys.executable, "-c", TESTS, here, str(slurm)], start_new_session=True)
+    try:
+        wait_until(lambda: (slurm / "run/job.pid").exists() and (slurm / "run/job.pid").read_text(), seconds=60)
+        began = [psutil.Process(int(file.read_text())) for file in (slurm / "run").glob("*.pid")]
+        assert len(began) == 6  # munged, slurmctld, three slurmd, the job
+        began += [step for process in began if (step := process.parent()) and "slurmstepd" in step.name()]
+        assert len(began) == 7
+    finally:
+        os.killpg(tests.pid, signal.SIGKILL)
+        tests.wait()
+    assert not psutil.wait_procs(began, timeout=30)[1]
