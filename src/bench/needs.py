@@ -31,7 +31,8 @@ START = 600.0  # seconds: reading, verifying, a slow file system
 PRODUCT_RATE, DENSE_RATE = 5e8, 5e9
 STEPS = 1000  # of a solver, with what is timed beside it
 FETCHED_SIZE = (2000, 11_000)  # individuals and SNPs of the largest public data set
-COPIES = 6  # of the genotypes in float64 that a study of D-BLUP holds
+COPIES = 6  # of the genotypes in float64 that a study of D-BLUP holds, unless it is of a matrix-free step
+VECTORS = 20  # of n and m float64 that such a step holds for each of its right-hand sides
 CUBES = {"gblup": 20, "gram": 10, "single_step": 10, "dblup": 200, "lanczos_reml": 10}  # times n³, the dense part
 
 
@@ -129,7 +130,9 @@ def _dense_bytes(case: Case, n: int, m: int) -> float:
         case "single_step":
             return 6 * square
         case "dblup":
-            return COPIES * 8.0 * n * m + (6 * square if case.get("method") != "matrix_free" else 0)
+            if case.get("method") == "matrix_free":
+                return VECTORS * 8.0 * (n + m) * (case["options"]["probes"] + 2)
+            return COPIES * 8.0 * n * m + 6 * square
     return 0.0
 
 

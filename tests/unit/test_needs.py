@@ -70,6 +70,24 @@ def test_a_dense_reference_asks_for_its_matrices():
     assert of_case(case, WHOLE).bytes > bytes_needed(n, ReferenceOptions())
 
 
+def test_a_gradient_step_asks_for_what_it_says_it_needs_and_not_for_much_more():
+    from bench.experiments.dblup.steps import bytes_needed as step_bytes
+
+    seen = set()
+    for name in ("dblup", "gblup_scale"):
+        whole = config.read([Path(f"config/{name}.yaml")])
+        for case in all_cases(whole)["dblup"].values():
+            if case["variant"] != "steps":
+                continue
+            n, m = case["samples"], size(whole.datasets[case["dataset"]])[1]
+            needed, asked = step_bytes(case["method"], n, m, case["options"]["probes"] + 2), of_case(case, whole).bytes
+            assert needed < asked
+            if case["method"] == "matrix_free":
+                assert asked < 2 * (needed + needs.PROCESS_BYTES)
+            seen.add(case["method"])
+    assert seen == {"dense", "dense_fixed", "matrix_free"}
+
+
 @pytest.mark.parametrize("name", ["smoke", "single_step", "dblup", "gblup_scale", "gram", "papers/freudenberg2023"])
 def test_every_case_has_needs(name):
     whole = config.read([Path(f"config/{name}.yaml")])
