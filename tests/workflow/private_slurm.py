@@ -143,9 +143,8 @@ class PrivateSlurm:
 
     def active(self, rule: str = "") -> list[dict[str, str]]:
         """The jobs, of one rule if that is named, that run now."""
-        return [
-            job for job in self.jobs().values() if job["JobState"] == "RUNNING" and f"rule_{rule}" in job["Comment"]
-        ]
+        running = [job for job in self.jobs().values() if job["JobState"] == "RUNNING"]
+        return [job for job in running if f"rule_{rule}" in job.get("Comment", "")]
 
     def control(self, *arguments: str) -> str:
         return self.call("scontrol", *arguments)
