@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from bench import measure
 from bench.build import installed
-from bench.genotypes.dataset import import_plink
+from bench.genotypes.dataset import Dataset, import_plink
+from bench.oracle import Oracle
 from evaluation_case import make_population
 from small_plink import write_plink
 
@@ -54,6 +56,21 @@ def small_dataset(plink_files: Path, tmp_path: Path) -> Path:
     bed, bim, fam, tsv = (plink_files.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam", ".tsv"))
     import_plink("sheep", bed=bed, bim=bim, fam=fam, phenotypes=tsv).write(manifest)
     return manifest
+
+
+@pytest.fixture
+def oracle(small_dataset: Path, tmp_path: Path) -> Path:
+    """The oracle of `small_dataset` for up to 4 columns."""
+    path = tmp_path / "oracle.npz"
+    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(path)
+    return path
+
+
+@pytest.fixture
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of timed jobs is this test's own: it does not wait for a run on this machine."""
+    everybody = measure.exclusive
+    monkeypatch.setattr(measure, "exclusive", lambda: everybody(tmp_path / "lock"))
 
 
 @pytest.fixture(scope="session")
