@@ -19,6 +19,8 @@ from small_plink import write_plink
 
 # A test that runs a case in this process must not bind it, and every test and program after it, to one core.
 os.environ.setdefault("OMP_PROC_BIND", "false")
+# Small models are compiled by the hundred: what XLA's optimiser takes is half of the time of their tests.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 # The tests of these files look at one finished run of the workflow.
 OF_ONE_RUN = {f"tests/workflow/{name}.py" for name in ("test_exclusive", "test_report", "test_workflow")}
 
