@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from bench import measure
 from bench.build import installed
-from bench.genotypes.dataset import import_plink
+from bench.genotypes.dataset import Dataset, import_plink
+from bench.oracle import Oracle
 from evaluation_case import make_population
 from small_plink import write_plink
 
 # A test that runs a case in this process must not bind it, and every test and program after it, to one core.
 os.environ.setdefault("OMP_PROC_BIND", "false")
+# Small models are compiled by the hundred: what XLA's optimiser takes is half of the time of their tests.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 # The tests of these files look at one finished run of the workflow.
 OF_ONE_RUN = {f"tests/workflow/{name}.py" for name in ("test_exclusive", "test_report", "test_workflow")}
 
@@ -54,6 +58,21 @@ def small_dataset(plink_files: Path, tmp_path: Path) -> Path:
     bed, bim, fam, tsv = (plink_files.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam", ".tsv"))
     import_plink("sheep", bed=bed, bim=bim, fam=fam, phenotypes=tsv).write(manifest)
     return manifest
+
+
+@pytest.fixture
+def oracle(small_dataset: Path, tmp_path: Path) -> Path:
+    """The oracle of `small_dataset` for up to 4 columns."""
+    path = tmp_path / "oracle.npz"
+    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(path)
+    return path
+
+
+@pytest.fixture
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of timed jobs is this test's own: it does not wait for a run on this machine."""
+    everybody = measure.exclusive
+    monkeypatch.setattr(measure, "exclusive", lambda: everybody(tmp_path / "lock"))
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from bench import measure
 from bench.experiments import Files, centred
 from bench.experiments.paired import ROUNDS
-from bench.genotypes.dataset import Dataset
-from bench.oracle import Oracle
 from bench.relationships import genomic
+
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 CASE = {
     "experiment": "centred", "dataset": "sheep", "kernel": "dense_blas", "target": "openblas", "dtype": "f8",
@@ -16,17 +15,9 @@ CASE = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
-
-
 @pytest.fixture
-def files(small_dataset, tmp_path):
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(dataset=small_dataset, oracle=tmp_path / "oracle.npz")
+def files(small_dataset, oracle):
+    return Files(dataset=small_dataset, oracle=oracle)
 
 
 def rows(doc, metric):

@@ -13,6 +13,8 @@ from bench.kernels import Kernel, dense_blas
 from bench.machine import this_machine
 from bench.oracle import Oracle
 
+pytestmark = pytest.mark.usefixtures("own_lock")
+
 TIMING = {"least": 3, "seconds": 0.001, "most": 3}
 CASE = {
     "experiment": "products", "dataset": "sheep", "kernel": "dense_blas", "target": "openblas", "dtype": "f8",
@@ -20,17 +22,9 @@ CASE = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
-
-
 @pytest.fixture
-def files(small_dataset, tmp_path):
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(dataset=small_dataset, oracle=tmp_path / "oracle.npz", timing=TIMING)
+def files(small_dataset, oracle):
+    return Files(dataset=small_dataset, oracle=oracle, timing=TIMING)
 
 
 def rows(doc, metric):

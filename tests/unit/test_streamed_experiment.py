@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench import measure
 from bench.experiments import Files, streamed
 from bench.genotypes.dataset import Dataset
-from bench.oracle import Oracle
+
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 CASE = {
     "experiment": "streamed", "dataset": "sheep", "kernel": "numba_unpack", "target": "numba", "dtype": "f8",
@@ -13,17 +13,9 @@ CASE = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
-
-
 @pytest.fixture
-def files(small_dataset, tmp_path):
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(dataset=small_dataset, oracle=tmp_path / "oracle.npz", memory=10)
+def files(small_dataset, oracle):
+    return Files(dataset=small_dataset, oracle=oracle, memory=10)
 
 
 @pytest.fixture
