@@ -52,7 +52,7 @@ def assert_complete(checkout, name):
 
 def test_kill_9_of_a_timed_job_costs_that_job_only(checkout):
     config = checkout.configure("job", kernels=KERNELS, experiments=EXPERIMENTS)
-    running = checkout.start("--configfile", config)
+    running = checkout.start("--configfile", config, "--retries", "2")  # of other jobs: a second try would be chosen
     second_timed_job(checkout, "job").kill()
     assert running.wait(timeout=300) == 1
     assert "Traceback" not in checkout.output()
