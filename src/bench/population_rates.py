@@ -20,11 +20,12 @@ from bench.genotypes.genedrop import BLOCK, Family, GeneDrop, room_to_pack
 from bench.genotypes.herds import simulate_pedigree
 from bench.genotypes.packed import write_bed
 from bench.genotypes.spec import Livestock
-from bench.machine import Limits
+from bench.machine import Limits, this_machine
 from bench.memory import memory_available
 
 Made = TypeVar("Made")
 COPIED = 1 << 28  # bytes of the buffer whose half is copied over the other
+LEAST = 40  # animals: a cohort of four for one sire
 PER_ANIMAL = 1000  # bytes: the pedigree while it is drawn, gametes and codes of a block of sites
 
 
@@ -37,8 +38,10 @@ def rates(
     and by processor time (all threads' together, times their number); copying's of three copies a chromosome.
     BenchError: sizes that cannot be, too little memory.
     """
-    if min(animals - 19, snps, chromosomes, threads) < 1:
-        raise BenchError("genedrop: needed at least 20 animals and one SNP, chromosome and thread")
+    if min(animals - LEAST + 1, snps, chromosomes, threads) < 1:
+        raise BenchError(f"genedrop: needed at least {LEAST} animals and one SNP, chromosome and thread")
+    if threads > (cores := this_machine().cores):
+        raise BenchError(f"genedrop: asked for {threads} threads, this machine has {cores} cores")
     if (need := PER_ANIMAL * animals + COPIED + 300_000_000) > memory_available():
         raise BenchError(
             f"genedrop: {animals} animals need about {need / 1e9:.1f} GB of memory, "
@@ -54,10 +57,9 @@ def rates(
 
     herds, sires = max(1, animals // 500), max(1, animals // 2000)
     spec = Livestock(kind="livestock", animals=animals, genotyped=2, n_snps=99, herds=herds, sires=sires, n_qtl=99)
-    family = timed("pedigree", lambda: Family.of(simulate_pedigree(spec)))
     rows = np.arange(animals)
 
-    def blocks(drop: GeneDrop, rng: np.random.Generator, room: np.ndarray) -> Iterator[np.ndarray]:
+    def blocks(drop: GeneDrop, family: Family, rng: np.random.Generator, room: np.ndarray) -> Iterator[np.ndarray]:
         morgans = np.sort(rng.random(snps))
         haplotypes = rng.integers(0, 2, (1000, snps), np.uint8)
         for begin in range(0, snps, BLOCK):
@@ -69,11 +71,12 @@ def rates(
 
     with measure.exclusive(), tempfile.TemporaryDirectory(dir=out) as scratch:
         measure.forget_peak_rss()
+        family = timed("pedigree", lambda: Family.of(simulate_pedigree(spec)))
         room = room_to_pack(min(BLOCK, snps), animals)
         for chromosome in range(chromosomes):
             copies += limits.copy_rate(threads=threads, buffer=buffer, tries=3)
             drop = GeneDrop(library, length=1.0, seed=chromosome + 1, threads=threads)
-            codes = blocks(drop, np.random.default_rng(chromosome), room)
+            codes = blocks(drop, family, np.random.default_rng(chromosome), room)
             bed = Path(scratch) / "genotypes.bed"
             timed("whole", lambda at=bed, of=codes: write_bed(at, of))
             bed.unlink()

@@ -236,8 +236,8 @@ def test_a_gradient_takes_the_packed_genotypes_and_vectors(kind):
         [sys.executable, str(program), str(n), str(m), kind], capture_output=True, text=True, check=True
     )
     packed, vectors = n * m / 4, 8 * 10 * (n + m)  # [X y Z] among individuals and SNPs: 10 columns
-    # What compiling leaves comes on top, more on some machines than on others: 20 to 75 MB seen. Genotypes and vectors
-    # must be the most of it, hence the size.
+    # What compiling leaves comes on top, more on some machines than on others: 20 to 75 MB seen. Genotypes and
+    # vectors must be the most of it, hence the size.
     limit = 1.25 * packed + 96e6 + 8 * vectors
     assert int(done.stdout) <= limit
     assert limit < 8 * n * n / 3  # the dense form's one matrix is three times that

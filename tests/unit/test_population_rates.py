@@ -22,11 +22,18 @@ def test_it_prints_its_figures_and_leaves_no_file(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_fewest_animals_are_enough(tmp_path, capsys):
+    sizes = ["--animals", "40", "--snps", "1", "--chromosomes", "1", "--threads", "1"]
+    assert cli.main(["genedrop", *sizes, "--out", str(tmp_path)]) == 0
+    assert "whole_s" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--animals", "19"], "at least 20 animals"),
+        (["--animals", "39"], "at least 40 animals"),
         (["--snps", "0"], "one SNP"),
+        (["--threads", "100000"], "asked for 100000 threads, this machine has"),
         (["--animals", str(10**12)], "GB are free; lower --animals"),
         (["--out", "/nowhere"], "/nowhere: no such folder"),
     ],

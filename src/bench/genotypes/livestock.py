@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -187,8 +188,14 @@ def simulate(
     # A fresh interpreter each: a forked one would inherit OpenMP's threads, which do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         tasks = [(spec, path, c, piece, library) for c, piece in enumerate(pieces, start=1)]
-        for chromosome in pool.map(_one_chromosome, tasks):
-            note(f"chromosome {chromosome} of {spec.chromosomes}")
+        try:
+            for chromosome in pool.map(_one_chromosome, tasks):
+                note(f"chromosome {chromosome} of {spec.chromosomes}")
+        except BrokenProcessPool:
+            raise BenchError(
+                f"data set {name!r}: the process of a chromosome was killed (too little memory?); lower --jobs and "
+                "run again"
+            ) from None
     return assemble(spec, pieces, pedigree, folder, name=name)
 
 
