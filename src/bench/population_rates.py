@@ -22,6 +22,7 @@ from bench.genotypes.packed import write_bed
 from bench.genotypes.spec import Livestock
 from bench.machine import Limits, this_machine
 from bench.memory import memory_available
+from bench.record import writing
 
 Made = TypeVar("Made")
 COPIED = 1 << 28  # bytes of the buffer whose half is copied over the other
@@ -30,7 +31,7 @@ PER_ANIMAL = 1000  # bytes: the pedigree while it is drawn, gametes and codes of
 
 
 def rates(
-    library: Path, limits: Limits, *, animals: int, snps: int, chromosomes: int, threads: int, out: Path
+    library: Path, limits: Limits, *, animals: int, snps: int, chromosomes: int, threads: int | None, out: Path
 ) -> dict[str, float]:
     """Seconds of wall and of processor time by part, bytes and bytes a second; `snps` on each chromosome.
 
@@ -38,9 +39,11 @@ def rates(
     and by processor time (all threads' together, times their number); copying's of three copies a chromosome.
     BenchError: sizes that cannot be, too little memory.
     """
+    cores = this_machine().cores
+    threads = cores if threads is None else threads
     if min(animals - LEAST + 1, snps, chromosomes, threads) < 1:
         raise BenchError(f"genedrop: needed at least {LEAST} animals and one SNP, chromosome and thread")
-    if threads > (cores := this_machine().cores):
+    if threads > cores:
         raise BenchError(f"genedrop: asked for {threads} threads, this machine has {cores} cores")
     if (need := PER_ANIMAL * animals + COPIED + 300_000_000) > memory_available():
         raise BenchError(
@@ -69,7 +72,7 @@ def rates(
             moved.append(gametes.bits.nbytes + packed.n_snps * -(-animals // 4))
             yield packed.codes[:, : -(-animals // 4)]
 
-    with measure.exclusive(), tempfile.TemporaryDirectory(dir=out) as scratch:
+    with measure.exclusive(), writing(out), tempfile.TemporaryDirectory(dir=out) as scratch:
         measure.forget_peak_rss()
         family = timed("pedigree", lambda: Family.of(simulate_pedigree(spec)))
         room = room_to_pack(min(BLOCK, snps), animals)

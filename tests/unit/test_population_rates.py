@@ -28,6 +28,12 @@ def test_the_fewest_animals_are_enough(tmp_path, capsys):
     assert "whole_s" in capsys.readouterr().out
 
 
+def test_a_folder_that_cannot_be_written_to_is_said(read_only_folder, capsys):
+    sizes = ["--animals", "40", "--snps", "1", "--chromosomes", "1", "--threads", "1"]
+    assert cli.main(["genedrop", *sizes, "--out", str(read_only_folder)]) == 2
+    assert "read_only: cannot write (Read-only file system)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
