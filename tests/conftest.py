@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from bench import measure
 from bench.build import installed
 from bench.genotypes.dataset import import_plink
 from evaluation_case import make_population
@@ -63,6 +64,13 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if library is None or installed("pedigree").library is None:
         pytest.skip("g++ is needed for populations and pedigrees")
     return make_population(tmp_path_factory.mktemp("farm"), library)
+
+
+@pytest.fixture
+def own_lock(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of timed jobs of this test's own: it does not wait for a run on this machine."""
+    own, lock = measure.exclusive, tmp_path_factory.mktemp("timed") / "lock"
+    monkeypatch.setattr(measure, "exclusive", lambda: own(lock))
 
 
 @pytest.fixture

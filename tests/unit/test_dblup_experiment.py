@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_documents import measurements
 
-from bench import config, measure, plan, tables
+from bench import config, plan, tables
 from bench.errors import BenchError
 from bench.experiments import Files, dblup
 from bench.experiments.dblup import traits
@@ -23,12 +23,7 @@ from bench.record import Document
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 def values(doc: Document, metric: str, **where: Any) -> list[float]:

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from bench import config, measure
+from bench import config
 from bench.build import build
 from bench.errors import BenchError
 from bench.experiments import Files, gram
@@ -17,12 +17,7 @@ TIMING = {"least": 3, "seconds": 0.001, "most": 3}
 CASE = {"experiment": "gram", "dataset": "sheep", "method": "dsyrk", "target": "scipy", "threads": 1}
 needs_plink = pytest.mark.skipif(shutil.which("plink2") is None, reason="no plink2 on this machine")
 
-
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture

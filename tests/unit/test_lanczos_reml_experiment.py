@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import measure
 from bench.experiments import Files, lanczos_reml, products
 from bench.genotypes.dataset import Dataset, write_table
 
@@ -17,12 +16,7 @@ CASE = {
     "dtype": "f8", "threads": 1, "k": [8], "options": {"eigen_max_n": 100},
 }  # fmt: skip
 
-
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture

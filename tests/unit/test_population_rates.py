@@ -5,6 +5,8 @@ import pytest
 from bench import __main__ as cli
 from bench.build import installed
 
+pytestmark = pytest.mark.usefixtures("own_lock")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled():

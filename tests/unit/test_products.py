@@ -19,12 +19,7 @@ CASE = {
     "threads": 1, "k": [1, 4],
 }  # fmt: skip
 
-
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture

@@ -53,12 +53,7 @@ SOLVERS = {
 if importlib.util.find_spec("cvxopt") is None:  # the optional package that factors sparse matrices
     del SOLVERS["prior_pcg_exact"]
 
-
-@pytest.fixture(autouse=True)
-def lock(tmp_path, monkeypatch):
-    """A lock of this test's own: it does not wait for a run on this machine."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture(scope="module")
