@@ -191,6 +191,16 @@ def test_the_stages_one_by_one_in_any_order_give_the_same_bytes_as_in_one_go(pop
     make_simulated(entry, name="population", pedigree=pedigree, pieces=pieces, folder=out)
     assert contents(out) == contents(folder)
 
+    def assembled():
+        make_simulated(entry, name="population", pedigree=pedigree, pieces=pieces, folder=out)
+
+    np.save(pieces[1] / "values.npy", np.zeros((7, 2)))
+    with pytest.raises(BenchError, match=r"values\.npy: found numbers of shape \(7, 2\), needed \(1200, 2\)"):
+        assembled()
+    (pieces[0] / "values.npy").write_bytes(b"")
+    with pytest.raises(BenchError, match=r"values\.npy: cannot be read .*; simulate the chromosome again"):
+        assembled()
+
 
 @pytest.mark.skipif(PLINK is None, reason="plink1.9 is not installed")
 def test_plink_finds_no_mendelian_error_until_offspring_are_exchanged(population, tmp_path):

@@ -105,6 +105,16 @@ def _save(path: Path, values: np.ndarray) -> None:
         np.save(file, values)
 
 
+def _load(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    try:
+        values = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise BenchError(f"{path}: cannot be read ({error}); simulate the chromosome again") from None
+    if values.shape != shape:
+        raise BenchError(f"{path}: found numbers of shape {values.shape}, needed {shape}; simulate it again")
+    return values
+
+
 def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder: Path, *, name: str) -> Dataset:
     """Join the chromosomes, draw the records, and write the data set with its manifest to `folder`.
 
@@ -148,16 +158,18 @@ def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder
 
 def _breeding_values(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder: Path) -> np.ndarray:
     """(animals, t) true breeding values; writes qtl.tsv."""
-    raw = np.zeros((spec.animals, len(spec.traits)))
+    t = len(spec.traits)
+    raw = np.zeros((spec.animals, t))
     for piece in pieces:
-        raw += np.load(piece / VALUES, mmap_mode="r")
+        raw += _load(piece / VALUES, (spec.animals, t))
     founders = pedigree["born"].to_numpy() == 0
     scale = Scale.of(raw[founders], (1 - spec.polygenic) * genetic_covariance(spec))
     values = scale.apply(raw)
     if spec.polygenic:
         values += draw_polygenic(spec, Family.of(pedigree))
     qtl = pd.concat([read_bim(piece / f"{QTL}.bim") for piece in pieces], ignore_index=True)
-    effects = np.concatenate([np.load(piece / EFFECTS) for piece in pieces]) @ scale.factor
+    pairs = zip(pieces, spec.chromosome_qtl(), strict=True)
+    effects = np.concatenate([_load(piece / EFFECTS, (n_qtl, t)) for piece, n_qtl in pairs]) @ scale.factor
     for column, trait in enumerate(spec.traits):
         qtl[trait.name] = effects[:, column]
     write_table(folder / "qtl.tsv", qtl)
