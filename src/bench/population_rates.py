@@ -42,12 +42,12 @@ def rates(
     cores = this_machine().cores
     threads = cores if threads is None else threads
     if min(animals - LEAST + 1, snps, chromosomes, threads) < 1:
-        raise BenchError(f"genedrop: needed at least {LEAST} animals and one SNP, chromosome and thread")
+        raise BenchError(f"needed at least {LEAST} animals and one SNP, chromosome and thread")
     if threads > cores:
-        raise BenchError(f"genedrop: asked for {threads} threads, this machine has {cores} cores")
+        raise BenchError(f"asked for {threads} threads, this machine has {cores} cores")
     if (need := PER_ANIMAL * animals + COPIED + 300_000_000) > memory_available():
         raise BenchError(
-            f"genedrop: {animals} animals need about {need / 1e9:.1f} GB of memory, "
+            f"{animals} animals need about {need / 1e9:.1f} GB of memory, "
             f"{memory_available() / 1e9:.1f} GB are free; lower --animals"
         )
     spent: dict[str, list[measure.Sample]] = {part: [] for part in ("pedigree", "drop", "pack", "whole")}

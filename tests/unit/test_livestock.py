@@ -191,8 +191,11 @@ def test_the_stages_one_by_one_in_any_order_give_the_same_bytes_as_in_one_go(pop
     make_simulated(entry, name="population", pedigree=pedigree, pieces=pieces, folder=out)
     assert contents(out) == contents(folder)
 
-    def assembled():
-        make_simulated(entry, name="population", pedigree=pedigree, pieces=pieces, folder=out)
+    def assembled(of=pieces):
+        make_simulated(entry, name="population", pedigree=pedigree, pieces=of, folder=out)
+
+    with pytest.raises(BenchError, match=r"panel\.bim: SNPs of chromosome 2, needed those of chromosome 1"):
+        assembled(of=pieces[::-1])
 
     np.save(pieces[1] / "values.npy", np.zeros((7, 2)))
     with pytest.raises(BenchError, match=r"values\.npy: found numbers of shape \(7, 2\), needed \(1200, 2\)"):

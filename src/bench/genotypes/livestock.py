@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.genotypes.bim_fam import read_bim
+from bench.genotypes.bim_fam import read_bim, read_chromosomes
 from bench.genotypes.dataset import Dataset, bed_sha256, write_table
 from bench.genotypes.founders import (
     RECOMBINATION_RATE,
@@ -125,9 +125,9 @@ def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder
     if len(pieces) != spec.chromosomes:
         raise BenchError(f"data set {name!r}: {len(pieces)} chromosomes given, {spec.chromosomes} needed")
     rows = genotyped_rows(spec, pedigree)
+    bim = read_chromosomes([piece / f"{PANEL}.bim" for piece in pieces])
     bed = folder / "genotypes.bed"
     concatenate_beds(bed, [_panel(spec, piece) for piece in pieces])
-    bim = pd.concat([read_bim(piece / f"{PANEL}.bim") for piece in pieces], ignore_index=True)
     write_table(folder / "genotypes.bim", bim, header=False)
     write_table(folder / "genotypes.fam", _fam(pedigree, rows), header=False)
     write_pedigree(folder / "pedigree.tsv", pedigree)
@@ -167,7 +167,7 @@ def _breeding_values(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame
     values = scale.apply(raw)
     if spec.polygenic:
         values += draw_polygenic(spec, Family.of(pedigree))
-    qtl = pd.concat([read_bim(piece / f"{QTL}.bim") for piece in pieces], ignore_index=True)
+    qtl = read_chromosomes([piece / f"{QTL}.bim" for piece in pieces])
     pairs = zip(pieces, spec.chromosome_qtl(), strict=True)
     effects = np.concatenate([_load(piece / EFFECTS, (n_qtl, t)) for piece, n_qtl in pairs]) @ scale.factor
     for column, trait in enumerate(spec.traits):
