@@ -12,12 +12,15 @@ from xdist.scheduler import LoadFileScheduling
 
 from bench import measure
 from bench.build import installed
-from bench.genotypes.dataset import import_plink
+from bench.genotypes.dataset import Dataset, import_plink
+from bench.oracle import Oracle
 from evaluation_case import make_population
 from small_plink import write_plink
 
 # A test that runs a case in this process must not bind it, and every test and program after it, to one core.
 os.environ.setdefault("OMP_PROC_BIND", "false")
+# Small models are compiled by the hundred: what XLA's optimiser takes is half of the time of their tests.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 # The tests of these files look at one finished run of the workflow.
 OF_ONE_RUN = {f"tests/workflow/{name}.py" for name in ("test_exclusive", "test_report", "test_workflow")}
 
@@ -57,6 +60,21 @@ def small_dataset(plink_files: Path, tmp_path: Path) -> Path:
     return manifest
 
 
+@pytest.fixture
+def oracle(small_dataset: Path, tmp_path: Path) -> Path:
+    """The oracle of `small_dataset` for up to 4 columns."""
+    path = tmp_path / "oracle.npz"
+    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(path)
+    return path
+
+
+@pytest.fixture
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of timed jobs is this test's own: it does not wait for a run on this machine."""
+    everybody = measure.exclusive
+    monkeypatch.setattr(measure, "exclusive", lambda: everybody(tmp_path / "lock"))
+
+
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small livestock population (evaluation_case.py), not to be changed."""
@@ -64,13 +82,6 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if library is None or installed("pedigree").library is None:
         pytest.skip("g++ is needed for populations and pedigrees")
     return make_population(tmp_path_factory.mktemp("farm"), library)
-
-
-@pytest.fixture
-def own_lock(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock of timed jobs of this test's own: it does not wait for a run on this machine."""
-    own, lock = measure.exclusive, tmp_path_factory.mktemp("timed") / "lock"
-    monkeypatch.setattr(measure, "exclusive", lambda: own(lock))
 
 
 @pytest.fixture

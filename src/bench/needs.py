@@ -121,7 +121,8 @@ def _dense_bytes(case: Case, n: int, m: int) -> float:
     square = 8.0 * n * n
     match case["experiment"]:
         case "gblup" if case["solver"] == "cholesky":
-            from bench.experiments.gblup import ReferenceOptions, bytes_needed
+            from bench.experiments.gblup import ReferenceOptions
+            from bench.experiments.gblup.reference import bytes_needed
 
             return bytes_needed(n, ReferenceOptions(**case["options"]))
         case "gram":

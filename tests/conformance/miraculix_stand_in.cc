@@ -1,5 +1,6 @@
 // What miraculix documents of its C interface, by brute force: a stand-in for tests, with no line of miraculix.
 // It ends the process where the interface is broken, counts matrices, and hands out what it was given.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -70,17 +71,26 @@ void dgemm_compressed(char* trans, void* compressed, int n, double* B, int ldb, 
     demand(n > 0 && n <= z.columns, "more columns than were announced");
     demand(ldb == inputs && ldc == rows, "a leading dimension is wrong");
     const size_t stride = (z.indiv + 3) / 4;
-    for (int c = 0; c < n; c++)
-        for (int r = 0; r < rows; r++) {
-            double sum = 0;
-            for (int d = 0; d < inputs; d++) {
-                const int found = transposed ? code(z.codes.data(), stride, r, d) : code(z.codes.data(), stride, d, r);
-                // Dosage minus twice the frequency where centring was not switched off would be seen as wrong.
-                const double dosage = (found > 1 ? found - 1 : 0) - (options[5] ? 0.0 : 0.5);
-                if (dosage != 0) sum += dosage * B[size_t(c) * ldb + d];
-            }
-            C[size_t(c) * ldc + r] = sum;
+    for (int c = 0; c < n; c++) std::fill_n(C + size_t(c) * ldc, rows, 0.0);
+    std::vector<int> individuals(z.indiv);
+    std::vector<double> dosages(z.indiv);
+    for (int j = 0; j < z.snps; j++) {
+        int kept = 0;  // zeros are left out: zero times infinity is no zero
+        for (int i = 0; i < z.indiv; i++) {
+            const int found = code(z.codes.data(), stride, j, i);
+            // Dosage minus twice the frequency where centring was not switched off would be seen as wrong.
+            dosages[kept] = (found > 1 ? found - 1 : 0) - (options[5] ? 0.0 : 0.5);
+            individuals[kept] = i;
+            kept += dosages[kept] != 0;
         }
+        for (int c = 0; c < n; c++) {
+            const double* b = B + size_t(c) * ldb;
+            double* sums = C + size_t(c) * ldc;
+            for (int e = 0; e < kept; e++)
+                if (transposed) sums[j] += dosages[e] * b[individuals[e]];
+                else sums[individuals[e]] += dosages[e] * b[j];
+        }
+    }
 }
 
 void free_compressed(void** compressed) {

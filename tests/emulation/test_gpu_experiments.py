@@ -9,14 +9,13 @@ import cupy_stand_in
 import pytest
 
 import bench.experiments.products
-from bench import guard, measure
+from bench import guard
 from bench.build import installed
 from bench.experiments import Files, gblup, products, single_step
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.livestock import simulate
 from bench.genotypes.spec import Livestock, RecordedTrait
 from bench.machine import this_machine
-from bench.oracle import Oracle
 
 TIMING = {"least": 1, "seconds": 0.0, "most": 1}
 CASE = {
@@ -26,16 +25,11 @@ CASE = {
 
 
 @pytest.fixture
-def files(gpu, small_dataset, tmp_path, monkeypatch):
+def files(gpu, small_dataset, oracle, own_lock, tmp_path, monkeypatch):
     """A machine that lists the stand-in's GPU, and a data set with missing calls."""
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
     equipped = replace(this_machine(), gpus=("Stand-in",), gpu_memory=1 << 30)
     monkeypatch.setattr(bench.experiments.products, "this_machine", lambda: equipped)
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(
-        dataset=small_dataset, oracle=tmp_path / "oracle.npz", timing=TIMING, reference=tmp_path / "reference.npz"
-    )
+    return Files(dataset=small_dataset, oracle=oracle, timing=TIMING, reference=tmp_path / "reference.npz")
 
 
 def test_a_session_verifies_and_times_the_products(files):

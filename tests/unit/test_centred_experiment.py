@@ -5,22 +5,19 @@ import pytest
 
 from bench.experiments import Files, centred
 from bench.experiments.paired import ROUNDS
-from bench.genotypes.dataset import Dataset
-from bench.oracle import Oracle
 from bench.relationships import genomic
+
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 CASE = {
     "experiment": "centred", "dataset": "sheep", "kernel": "dense_blas", "target": "openblas", "dtype": "f8",
     "threads": 1, "k": [1, 4],
 }  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("own_lock")
-
 
 @pytest.fixture
-def files(small_dataset, tmp_path):
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(dataset=small_dataset, oracle=tmp_path / "oracle.npz")
+def files(small_dataset, oracle):
+    return Files(dataset=small_dataset, oracle=oracle)
 
 
 def rows(doc, metric):

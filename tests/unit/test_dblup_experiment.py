@@ -21,9 +21,9 @@ from bench.experiments.dblup import traits
 from bench.genotypes.dataset import Dataset
 from bench.record import Document
 
-ROOT = Path(__file__).resolve().parents[2]
-
 pytestmark = pytest.mark.usefixtures("own_lock")
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def values(doc: Document, metric: str, **where: Any) -> list[float]:

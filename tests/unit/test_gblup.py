@@ -8,6 +8,7 @@ from bench.collect import collect
 from bench.errors import BenchError
 from bench.experiments import Files
 from bench.experiments import gblup as experiment
+from bench.experiments.gblup.session import Reference
 from bench.genotypes.dataset import Dataset, bed_sha256
 from bench.genotypes.packed import PackedGenotypes
 from bench.genotypes.spec import parse_spec
@@ -249,7 +250,7 @@ def value(doc, metric, phase):
 def test_a_solve_reproduces_its_reference(dataset, tmp_path):
     reference = experiment.run(*job("cholesky", dataset))
     assert reference.status == "ok"
-    exact = experiment.Reference.read(tmp_path / "reference.npz")
+    exact = Reference.read(tmp_path / "reference.npz")
     truth = pd.read_csv(tmp_path / "tbv.tsv", sep="\t")["trait"]
     assert value(reference, "accuracy", "accuracy") == [pytest.approx(np.corrcoef(exact.ebv, truth)[0, 1])]
     assert np.all((exact.reliability > 0) & (exact.reliability < 1))

@@ -13,11 +13,11 @@ from bench.experiments import Files, gram
 from bench.genotypes.dataset import Dataset
 from bench.genotypes.packed import PackedGenotypes
 
+pytestmark = pytest.mark.usefixtures("own_lock")
+
 TIMING = {"least": 3, "seconds": 0.001, "most": 3}
 CASE = {"experiment": "gram", "dataset": "sheep", "method": "dsyrk", "target": "scipy", "threads": 1}
 needs_plink = pytest.mark.skipif(shutil.which("plink2") is None, reason="no plink2 on this machine")
-
-pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture

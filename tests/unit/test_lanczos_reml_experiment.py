@@ -11,12 +11,12 @@ import pytest
 from bench.experiments import Files, lanczos_reml, products
 from bench.genotypes.dataset import Dataset, write_table
 
+pytestmark = pytest.mark.usefixtures("own_lock")
+
 CASE = {
     "experiment": "lanczos_reml", "dataset": "sheep", "trait": "h2=0.5", "kernel": "numba_unpack", "target": "numba",
     "dtype": "f8", "threads": 1, "k": [8], "options": {"eigen_max_n": 100},
 }  # fmt: skip
-
-pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bench import config, kernels, machine, needs
 from bench.errors import BenchError
-from bench.experiments.gblup import ReferenceOptions, bytes_needed
+from bench.experiments.gblup import ReferenceOptions
+from bench.experiments.gblup.reference import bytes_needed
 from bench.genotypes.spec import parse_spec
 from bench.kernels import Problem
 from bench.machine import USABLE_SHARE, assume, this_machine

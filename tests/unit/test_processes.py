@@ -5,12 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bench import measure, processes
+from bench import processes
 from bench.collect import collect
 from bench.errors import BenchError
 from bench.experiments import Files, paired, products
 from bench.genotypes.dataset import Dataset
-from bench.oracle import Oracle
 from bench.record import Document
 
 TIMING = {"least": 3, "seconds": 0.001, "most": 3}
@@ -21,10 +20,9 @@ CASE = {
 
 
 @pytest.fixture
-def files(small_dataset, tmp_path, monkeypatch):
+def files(small_dataset, oracle, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # the processes' own lock: they do not wait for a run here
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(dataset=small_dataset, oracle=tmp_path / "oracle.npz", timing=TIMING)
+    return Files(dataset=small_dataset, oracle=oracle, timing=TIMING)
 
 
 def test_two_fresh_processes_make_one_document_with_the_rows_of_both(files, tmp_path):
@@ -42,9 +40,7 @@ def test_two_fresh_processes_make_one_document_with_the_rows_of_both(files, tmp_
     assert {"elapsed", "own_cpu"} <= set(frame.loc[frame["phase"] == "surroundings", "metric"])
 
 
-def test_one_process_is_this_one_and_has_no_number(files, monkeypatch, tmp_path):
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
+def test_one_process_is_this_one_and_has_no_number(files, own_lock):
     doc = processes.run(CASE, files, 1)
     assert not any("process" in row for row in doc.rows)
 
@@ -120,9 +116,7 @@ def test_a_process_that_is_killed_is_told(files, monkeypatch):
         processes.run(CASE, files, 2)
 
 
-def test_three_kernels_are_timed_in_the_same_rounds(files, tmp_path, monkeypatch):
-    own = measure.exclusive
-    monkeypatch.setattr(measure, "exclusive", lambda: own(tmp_path / "lock"))
+def test_three_kernels_are_timed_in_the_same_rounds(files, own_lock, tmp_path):
     case = CASE | {"experiment": "paired", "against": "numba_unpack/numba,scipy_sparse/csc", "k": [2]}
     doc = paired.run(case, files)
     assert doc.status == "ok", doc.reason

@@ -13,19 +13,18 @@ from bench.kernels import Kernel, dense_blas
 from bench.machine import this_machine
 from bench.oracle import Oracle
 
+pytestmark = pytest.mark.usefixtures("own_lock")
+
 TIMING = {"least": 3, "seconds": 0.001, "most": 3}
 CASE = {
     "experiment": "products", "dataset": "sheep", "kernel": "dense_blas", "target": "openblas", "dtype": "f8",
     "threads": 1, "k": [1, 4],
 }  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("own_lock")
-
 
 @pytest.fixture
-def files(small_dataset, tmp_path):
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(dataset=small_dataset, oracle=tmp_path / "oracle.npz", timing=TIMING)
+def files(small_dataset, oracle):
+    return Files(dataset=small_dataset, oracle=oracle, timing=TIMING)
 
 
 def rows(doc, metric):

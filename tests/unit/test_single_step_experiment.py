@@ -29,6 +29,8 @@ from bench.single_step import variants
 from bench.single_step.solve import prepare, solve
 from bench.single_step.warm import start_from
 
+pytestmark = pytest.mark.usefixtures("own_lock")
+
 SPEC = Livestock(
     kind="livestock", animals=420, genotyped=90, n_snps=120, cohorts=6, herds=6, sires=8, genotype_sires=True,
     chromosomes=2, chromosome_length=2_000_000, founders=30, n_qtl=20, polygenic=0.1, seed=9,
@@ -52,8 +54,6 @@ SOLVERS = {
 }
 if importlib.util.find_spec("cvxopt") is None:  # the optional package that factors sparse matrices
     del SOLVERS["prior_pcg_exact"]
-
-pytestmark = pytest.mark.usefixtures("own_lock")
 
 
 @pytest.fixture(scope="module")

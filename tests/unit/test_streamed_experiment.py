@@ -4,20 +4,18 @@ import pytest
 
 from bench.experiments import Files, streamed
 from bench.genotypes.dataset import Dataset
-from bench.oracle import Oracle
+
+pytestmark = pytest.mark.usefixtures("own_lock")
 
 CASE = {
     "experiment": "streamed", "dataset": "sheep", "kernel": "numba_unpack", "target": "numba", "dtype": "f8",
     "threads": 1, "k": [1, 4], "streamed": {"memory": 1},
 }  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("own_lock")
-
 
 @pytest.fixture
-def files(small_dataset, tmp_path):
-    Oracle.compute(Dataset.read(small_dataset).packed(), 4).write(tmp_path / "oracle.npz")
-    return Files(dataset=small_dataset, oracle=tmp_path / "oracle.npz", memory=10)
+def files(small_dataset, oracle):
+    return Files(dataset=small_dataset, oracle=oracle, memory=10)
 
 
 @pytest.fixture

@@ -106,6 +106,7 @@ class Checkout:
         own: dict[str, str | None] = {"PATH": path, "PYTHONPATH": str(self.folder / "src")}
         own["TMPDIR"] = str(self.folder / "tmp")
         own["PYTHONDONTWRITEBYTECODE"] = None  # without compiled modules every job would take thrice as long
+        own["XLA_FLAGS"] = None  # those of the tests' own process
         merged = os.environ | own | changes
         return {key: value for key, value in merged.items() if value is not None}
 
