@@ -90,7 +90,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     at.add_argument("--animals", type=int, default=1_000_000, help="of the pedigree, all genotyped (default 1000000)")
     at.add_argument("--snps", type=int, default=1667, help="on each chromosome (default 1667)")
     at.add_argument("--chromosomes", type=int, default=10, metavar="N", help="how many (default 10)")
-    at.add_argument("--threads", type=int, default=2, metavar="N", help="OpenMP threads (default 2)")
+    at.add_argument("--threads", type=int, metavar="N", default=None, help="threads (default: all cores)")
     path(at, "--out", help="folder for the .bed files, which are removed again")
 
     at = verb("convert", "between BLUPF90's SNP file and PLINK's .bed, .bim and .fam")

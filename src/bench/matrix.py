@@ -168,8 +168,7 @@ class GenotypeMatrix(_Real):
         """Pack PREFIX.bed, with PREFIX.bim and PREFIX.fam beside it; `path` is PREFIX or PREFIX.bed.
 
         The file is mapped, not read into memory first; with memory=…, it may be larger than that. Options as of the
-        class. BenchError: files that are
-        missing or do not fit each other, and what the class refuses.
+        class. BenchError: files that are missing or do not fit each other, and what the class refuses.
         """
         bed = Path(path) if str(path).endswith(".bed") else Path(f"{path}.bed")
         fam, bim = read_fam(bed.with_suffix(".fam")), read_bim(bed.with_suffix(".bim"))

@@ -77,10 +77,14 @@ def of_case(case: Case, config: Config) -> Needs:
     n, k, threads = min(case.get("samples") or n_all, n_all), max(case.get("k", [1])), case.get("threads", 1)
     problem = Problem(n, m, k, case.get("dtype", "f8"), threads)
     named = [kernels.load(name) for name, _ in (kernels_of(case) if "kernel" in case else [])]
-    held = sum(kernel.bytes_needed(problem) + problem.vector_bytes for kernel in named)
     vectors = 16 * 8 * k * (n + m)  # of the oracle, of what is verified, of a solver
     animals = getattr(spec, "animals", 0)
-    held += 2 * cost.bed_bytes(n_all, m) + vectors + ANIMAL_BYTES * animals
+    held = vectors + ANIMAL_BYTES * animals
+    if "streamed" in case:
+        held += case["streamed"]["memory"]
+    else:
+        held += sum(kernel.bytes_needed(problem) + problem.vector_bytes for kernel in named)
+        held += 2 * cost.bed_bytes(n_all, m)
     columns = _columns(case, max(1, len(named)), config.timing)
     work = columns * (n * m + 20 * animals) / PRODUCT_RATE
     work += CUBES.get(case["experiment"], 0) * _cubed(case, n) / DENSE_RATE

@@ -20,16 +20,18 @@ from bench.genotypes.genedrop import BLOCK, Family, GeneDrop, room_to_pack
 from bench.genotypes.herds import simulate_pedigree
 from bench.genotypes.packed import write_bed
 from bench.genotypes.spec import Livestock
-from bench.machine import Limits
+from bench.machine import Limits, this_machine
 from bench.memory import memory_available
+from bench.record import writing
 
 Made = TypeVar("Made")
 COPIED = 1 << 28  # bytes of the buffer whose half is copied over the other
+LEAST = 40  # animals: a cohort of four for one sire
 PER_ANIMAL = 1000  # bytes: the pedigree while it is drawn, gametes and codes of a block of sites
 
 
 def rates(
-    library: Path, limits: Limits, *, animals: int, snps: int, chromosomes: int, threads: int, out: Path
+    library: Path, limits: Limits, *, animals: int, snps: int, chromosomes: int, threads: int | None, out: Path
 ) -> dict[str, float]:
     """Seconds of wall and of processor time by part, bytes and bytes a second; `snps` on each chromosome.
 
@@ -37,11 +39,15 @@ def rates(
     and by processor time (all threads' together, times their number); copying's of three copies a chromosome.
     BenchError: sizes that cannot be, too little memory.
     """
-    if min(animals - 19, snps, chromosomes, threads) < 1:
-        raise BenchError("genedrop: needed at least 20 animals and one SNP, chromosome and thread")
+    cores = this_machine().cores
+    threads = cores if threads is None else threads
+    if min(animals - LEAST + 1, snps, chromosomes, threads) < 1:
+        raise BenchError(f"needed at least {LEAST} animals and one SNP, chromosome and thread")
+    if threads > cores:
+        raise BenchError(f"asked for {threads} threads, this machine has {cores} cores")
     if (need := PER_ANIMAL * animals + COPIED + 300_000_000) > memory_available():
         raise BenchError(
-            f"genedrop: {animals} animals need about {need / 1e9:.1f} GB of memory, "
+            f"{animals} animals need about {need / 1e9:.1f} GB of memory, "
             f"{memory_available() / 1e9:.1f} GB are free; lower --animals"
         )
     spent: dict[str, list[measure.Sample]] = {part: [] for part in ("pedigree", "drop", "pack", "whole")}
@@ -54,10 +60,9 @@ def rates(
 
     herds, sires = max(1, animals // 500), max(1, animals // 2000)
     spec = Livestock(kind="livestock", animals=animals, genotyped=2, n_snps=99, herds=herds, sires=sires, n_qtl=99)
-    family = timed("pedigree", lambda: Family.of(simulate_pedigree(spec)))
     rows = np.arange(animals)
 
-    def blocks(drop: GeneDrop, rng: np.random.Generator, room: np.ndarray) -> Iterator[np.ndarray]:
+    def blocks(drop: GeneDrop, family: Family, rng: np.random.Generator, room: np.ndarray) -> Iterator[np.ndarray]:
         morgans = np.sort(rng.random(snps))
         haplotypes = rng.integers(0, 2, (1000, snps), np.uint8)
         for begin in range(0, snps, BLOCK):
@@ -67,13 +72,14 @@ def rates(
             moved.append(gametes.bits.nbytes + packed.n_snps * -(-animals // 4))
             yield packed.codes[:, : -(-animals // 4)]
 
-    with measure.exclusive(), tempfile.TemporaryDirectory(dir=out) as scratch:
+    with measure.exclusive(), writing(out), tempfile.TemporaryDirectory(dir=out) as scratch:
         measure.forget_peak_rss()
+        family = timed("pedigree", lambda: Family.of(simulate_pedigree(spec)))
         room = room_to_pack(min(BLOCK, snps), animals)
         for chromosome in range(chromosomes):
             copies += limits.copy_rate(threads=threads, buffer=buffer, tries=3)
             drop = GeneDrop(library, length=1.0, seed=chromosome + 1, threads=threads)
-            codes = blocks(drop, np.random.default_rng(chromosome), room)
+            codes = blocks(drop, family, np.random.default_rng(chromosome), room)
             bed = Path(scratch) / "genotypes.bed"
             timed("whole", lambda at=bed, of=codes: write_bed(at, of))
             bed.unlink()

@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from bench.errors import BenchError
-from bench.genotypes.bed_stream import BUFFERS, BedStream, buffer_bytes
-from bench.genotypes.packed import RESIDENT, PackedGenotypes
+from bench.genotypes.bed_file import buffer_bytes
+from bench.genotypes.bed_stream import BUFFERS, BedStream
+from bench.genotypes.packed import PackedGenotypes
 from bench.kernels import GenotypeOperator, Kernel, Problem
 from bench.kernels._operands import CLOSED, check_rows
 
@@ -45,7 +46,7 @@ class Source:
 
 def streamable(kernel: Kernel, packed: PackedGenotypes) -> bool:
     """Whether a kernel can take these genotypes in chunks: those of a .bed file, on the processor."""
-    return packed.file is not None and not kernel.gpu
+    return packed.bed_file() is not None and not kernel.gpu
 
 
 def chunk_bytes(kernel: Kernel, problem: Problem, snps: int) -> int:
@@ -54,8 +55,7 @@ def chunk_bytes(kernel: Kernel, problem: Problem, snps: int) -> int:
     stride = chunk.packed_bytes // snps
     prepared = kernel.bytes_needed(chunk) - chunk.packed_bytes  # its .bed bytes are those of a buffer
     parts = PARTS * problem.n * problem.k * problem.itemsize
-    # RESIDENT: a pass over the mapped file, which counts alleles.
-    return prepared + max(BUFFERS * buffer_bytes(snps, stride), RESIDENT) + problem.vector_bytes + parts
+    return prepared + BUFFERS * buffer_bytes(snps, stride) + problem.vector_bytes + parts
 
 
 def chunk_snps(kernel: Kernel, problem: Problem, *, memory: int) -> int:

@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -135,6 +137,19 @@ def test_a_pedigree_reads_back(tmp_path):
     pd.testing.assert_frame_equal(read_pedigree(tmp_path / "p.tsv", asked), pedigree)
     with pytest.raises(BenchError, match=r"1200 animals .* needed 1300 with id, sire"):
         read_pedigree(tmp_path / "p.tsv", spec(animals=1300))
+    for column, value, sentence in (
+        ("sire", 1201, "sire is 1201, needed -3 to 400"),
+        ("dam", 500, "dam is 500, needed -3 to 400"),
+        ("sire", -4, "sire is -4, needed -3 to 400"),
+        ("id", 4, "id is 4, needed 501 to 501"),
+        ("born", 6, "born is 6, needed 2 to 2"),
+        ("herd", 0, "herd is 0, needed 1 to 8"),
+    ):
+        wrong = pedigree.copy()
+        wrong.loc[500, column] = value
+        write_pedigree(tmp_path / "q.tsv", wrong)
+        with pytest.raises(BenchError, match=rf"q\.tsv: line 502: {sentence}; draw the pedigree again"):
+            read_pedigree(tmp_path / "q.tsv", asked)
     (tmp_path / "q.tsv").write_text("id\tsire\n1\tx\n")
     with pytest.raises(BenchError, match=r"q\.tsv: not the pedigree of a livestock data set"):
         read_pedigree(tmp_path / "q.tsv", asked)
@@ -175,6 +190,19 @@ def test_the_stages_one_by_one_in_any_order_give_the_same_bytes_as_in_one_go(pop
         make_chromosome(entry, chromosome=c, folder=pieces[c - 1], **options)
     make_simulated(entry, name="population", pedigree=pedigree, pieces=pieces, folder=out)
     assert contents(out) == contents(folder)
+
+    def assembled(of=pieces):
+        make_simulated(entry, name="population", pedigree=pedigree, pieces=of, folder=out)
+
+    with pytest.raises(BenchError, match=r"panel\.bim: SNPs of chromosome 2, needed those of chromosome 1"):
+        assembled(of=pieces[::-1])
+
+    np.save(pieces[1] / "values.npy", np.zeros((7, 2)))
+    with pytest.raises(BenchError, match=r"values\.npy: found numbers of shape \(7, 2\), needed \(1200, 2\)"):
+        assembled()
+    (pieces[0] / "values.npy").write_bytes(b"")
+    with pytest.raises(BenchError, match=r"values\.npy: cannot be read .*; simulate the chromosome again"):
+        assembled()
 
 
 @pytest.mark.skipif(PLINK is None, reason="plink1.9 is not installed")
@@ -352,6 +380,15 @@ def test_too_few_sites_and_too_little_memory_are_said(library, tmp_path):
         make_dataset(entry, name="x", folder=tmp_path, genedrop=lambda: library)
     with pytest.raises(BenchError, match=r"2 chromosomes at a time need about .* GB .* lower --jobs"):
         make_dataset(entry, name="x", folder=tmp_path, genedrop=lambda: library, jobs=2, memory=10**8)
+
+
+def test_a_killed_process_of_a_chromosome_is_said(library, tmp_path, monkeypatch):
+    def broken(*_):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(ProcessPoolExecutor, "map", broken)
+    with pytest.raises(BenchError, match=r"'x': the process of a chromosome was killed .* lower --jobs"):
+        simulate(spec(), tmp_path, name="x", library=library)
 
 
 def test_the_cost_grows_with_the_population():

@@ -59,6 +59,14 @@ def test_a_session_asks_for_what_its_kernel_declares_and_grows_with_its_size(n, 
     assert of_case(session(threads=8), with_sizes(n, m)).seconds <= asked.seconds
 
 
+def test_a_streamed_session_asks_for_what_it_is_given_instead_of_the_matrix():
+    case = session(experiment="streamed", kernel="auto", target="avx2", k=[1], streamed={"memory": 10**9})
+    asked, matrix = of_case(case, with_sizes(10**6, 10**5)).bytes, 25e9
+    assert 1e9 < asked < matrix / 4
+    more = of_case(case | {"streamed": {"memory": 3 * 10**9}}, with_sizes(10**6, 10**5))
+    assert more.bytes == asked + 2e9
+
+
 def test_repeats_and_processes_take_time():
     slow = WHOLE.model_copy(update={"timing": config.Timing(processes=10)})
     assert of_case(session(), slow).seconds > 5 * of_case(session(), WHOLE).seconds

@@ -52,30 +52,22 @@ def library():
     return made.library
 
 
-def drop_labels(spec, pedigree, library, sites=20, seed=1):
-    """(n, 2, sites) the founder that each allele comes from: every founder gamete carries a label of its own."""
-    family = family_of(spec, pedigree)
-    n = len(family)
-    morgans = np.linspace(0.05, 19.95, sites)  # a Morgan apart: almost unlinked
-    labels = np.arange(2 * n)
-    found = np.zeros((n, 2, sites), int)
-    founders = family.sire < 0
-    # Each founder draws from a pool of its own, of one haplotype or, where it is not doubled, two.
-    family = type(family)(family.animal, family.sire, family.dam, family.first, None, family.doubled)
-    for bit in range(int(np.ceil(np.log2(2 * n)))):
-        haplotypes = np.repeat((labels[:256] >> bit & 1)[:, None], sites, axis=1)
-        gametes = GeneDrop(library, length=20.0, seed=seed, switches=1e-9).drop(family, morgans, haplotypes)
-        bytes_ = gametes.bits.astype("<u8").view(np.uint8).reshape(n, 2, -1)
+def drop_labels(spec, pedigree, library, sites=20, bits=8):
+    """(n, 2, sites) the founder gamete that each allele comes from: it carries one of 256 labels."""
+    family, morgans = family_of(spec, pedigree), np.linspace(0.05, 19.95, sites)  # a Morgan apart: almost unlinked
+    drop, found = GeneDrop(library, length=20.0, seed=1, switches=1e-9), np.zeros((len(family), 2, sites), int)
+    for bit in range(bits):
+        haplotypes = np.repeat((np.arange(1 << bits) >> bit & 1)[:, None], sites, axis=1)
+        gametes = drop.drop(family, morgans, haplotypes)
+        bytes_ = gametes.bits.astype("<u8").view(np.uint8).reshape(len(family), 2, -1)
         found |= np.unpackbits(bytes_, axis=2, bitorder="little")[:, :, :sites].astype(int) << bit
-        if 2 ** (bit + 1) >= 256:
-            break
-    return found, founders
+    return found
 
 
 def test_doubled_haploids_are_homozygous_and_founders_too(library):
     spec = lines(None, cycles=2)
     pedigree = simulate_pedigree(spec)
-    found, _ = drop_labels(spec, pedigree, library)
+    found = drop_labels(spec, pedigree, library)
     born = pedigree["born"].to_numpy()
     finished = np.isin(born, spec.finished_cohorts())
     assert (found[finished, 0] == found[finished, 1]).all()
@@ -93,7 +85,7 @@ def test_doubled_haploids_are_homozygous_and_founders_too(library):
 def test_selfing_halves_heterozygosity_each_generation(library, selfing):
     spec = lines(selfing, parents=60, crosses=50)
     pedigree = simulate_pedigree(spec)
-    found, _ = drop_labels(spec, pedigree, library)
+    found = drop_labels(spec, pedigree, library)
     born = pedigree["born"].to_numpy()
     f1 = found[born == 1]
     apart = (f1[:, 0] != f1[:, 1]).mean()

@@ -19,7 +19,7 @@ from bench import __main__ as cli
 from bench import kernels
 from bench.build import installed
 from bench.errors import BenchError
-from bench.genotypes import bed_stream
+from bench.genotypes import bed_file
 from bench.genotypes.bed_stream import BedStream
 from bench.genotypes.packed import PackedGenotypes, write_bed
 from bench.kernels import GenotypeMatrix, Problem
@@ -168,13 +168,22 @@ def test_a_chunk_stays_within_the_memory_and_is_the_largest_that_does(n, m, shar
 
 
 PROGRAM = """
-import json, re, sys
+import json, resource, sys, threading
 from pathlib import Path
 import numpy as np
 from bench import measure
+from bench.build import installed
 from bench.kernels import GenotypeMatrix
 from bench.relationships.genomic import Gram
 
+def status(name):
+    return 1024 * int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
+
+for name in ("auto", "missing"):
+    installed(name)  # compiled under no limit, if it has to be
+threading.stack_size(1 << 20)
+limit = status("VmData") + int(sys.argv[2]) + (16 << 20)  # and stacks and heaps of threads
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 Z = GenotypeMatrix.from_bed(sys.argv[1], memory=sys.argv[2], threads=1)
 W = Z.centred()
 measure.forget_peak_rss()
@@ -184,14 +193,16 @@ V, U = rng.standard_normal((Z.shape[1], 2)), rng.standard_normal((Z.shape[0], 2)
 both = float(np.sum(U * (Z @ V))), float(np.sum((Z.T @ U) * V))
 Gram(W.products, W.divisor).matmul(U)
 # Not ru_maxrss: a program that was started counts there what its parent had.
-peak = 1024 * int(re.search("VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-print(json.dumps([Z.streamed, Z.bytes_held, peak - before, *both]))
+peak = status("VmHWM")
+try:
+    bytearray(Z.packed.codes.nbytes)
+except MemoryError:
+    print(json.dumps([Z.streamed, Z.bytes_held, peak - before, *both]))
 """
 
 
 def test_a_process_stays_within_its_memory_far_below_the_matrix(tmp_path):
-    # The resident set is measured, not limited: RLIMIT_AS counts what is mapped, which is the file, and RLIMIT_DATA
-    # what is reserved and never touched, such as the stacks of threads.
+    # RLIMIT_DATA: RLIMIT_AS counts the mapped file too. The program says nothing if a matrix's bytes could be had.
     n, m, budget = 20_000, 40_000, 60_000_000
     block = np.random.default_rng(1).integers(0, 256, (1000, n // 4), dtype=np.uint8)
     write_bed(tmp_path / "big.bed", (np.roll(block, turn) for turn in range(m // 1000)))
@@ -229,6 +240,23 @@ def test_a_file_that_is_shortened_during_a_product_is_said(herd, small_chunks):
         Z @ np.ones(M)
 
 
+def test_a_file_that_is_shortened_while_its_alleles_are_counted_is_said(herd, monkeypatch):
+    packed, read = PackedGenotypes.open(Path(f"{herd}.bed"), n_samples=N, n_snps=M), os.preadv
+
+    def cutting(file, to, at):
+        got = read(file, to, at)
+        shorten(Path(f"{herd}.bed"), 10_000)
+        return got
+
+    monkeypatch.setattr("bench.genotypes.packed.CACHED", 4096)
+    with monkeypatch.context() as patched:
+        patched.setattr(bed_file.os, "preadv", cutting)
+        with pytest.raises(BenchError, match=r"it ends at byte 10000, and had \d+ .* somebody shortened it"):
+            packed.code_counts()
+    with pytest.raises(BenchError, match=r"herd\.bed: it was changed since it was opened; open it again"):
+        packed.head(N - 1).code_counts()
+
+
 def test_a_file_that_is_gone_or_cannot_be_read_is_said(herd, small_chunks, monkeypatch):
     Z, bed = opened(herd), Path(f"{herd}.bed")
     bed.rename(f"{bed}.old")
@@ -240,7 +268,7 @@ def test_a_file_that_is_gone_or_cannot_be_read_is_said(herd, small_chunks, monke
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bed_stream.os, "preadv", broken)
+        patched.setattr(bed_file.os, "preadv", broken)
         with pytest.raises(BenchError, match=r"herd\.bed: cannot be read at byte 0 \(Input/output error\)"):
             Z @ np.ones(M)
     assert np.isfinite(Z @ np.ones(M)).all()  # an error leaves nothing locked
@@ -248,7 +276,7 @@ def test_a_file_that_is_gone_or_cannot_be_read_is_said(herd, small_chunks, monke
 
 def test_short_reads_are_completed(herd, dosages, small_chunks, monkeypatch):
     read = os.preadv
-    monkeypatch.setattr(bed_stream.os, "preadv", lambda file, to, at: read(file, [to[0][:1000]], at))
+    monkeypatch.setattr(bed_file.os, "preadv", lambda file, to, at: read(file, [to[0][:1000]], at))
     np.testing.assert_array_equal(opened(herd) @ np.ones(M), np.maximum(dosages, 0).sum(axis=1))
 
 
@@ -311,9 +339,9 @@ def test_an_evaluation_of_streamed_genotypes_is_that_of_genotypes_in_memory(tmp_
 
 def test_views_of_a_mapped_file_know_their_place(herd, dosages):
     whole = PackedGenotypes.open(Path(f"{herd}.bed"), n_samples=N, n_snps=M)
-    assert whole.file == 3
-    later = PackedGenotypes(whole.codes[100:], N - 1, whole.path)
-    assert later.file == 3 + 100 * -(-N // 4)
+    later = PackedGenotypes(whole.codes[100:], N - 1, whole.path, whole.state)
+    assert [made and made.offset for made in (whole.bed_file(), later.bed_file())] == [3, 3 + 100 * -(-N // 4)]
+    assert PackedGenotypes(whole.codes[:, 1:], 4, whole.path, whole.state).bed_file() is None
     made = installed("auto")
     source = Source(kernels.load("auto"), made.target, "f8", made.library, 1)
     found = StreamedMatrix(later, source, chunk=64).matmul(np.ones((M - 100, 1)))

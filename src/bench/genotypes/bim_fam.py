@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,15 @@ def read_bim(path: Path) -> pd.DataFrame:
     for column, whole in (("cm", False), ("bp", True)):
         frame[column] = _numbers(path, frame[column].tolist(), column, whole=whole)
     return frame
+
+
+def read_chromosomes(paths: Sequence[Path]) -> pd.DataFrame:
+    """The SNPs of .bim files of the chromosomes 1, 2, …, joined. BenchError: a file of another chromosome."""
+    tables = [read_bim(path) for path in paths]
+    for number, (path, table) in enumerate(zip(paths, tables, strict=True), start=1):
+        if other := set(table["chromosome"]) - {str(number)}:
+            raise BenchError(f"{path}: SNPs of chromosome {min(other)}, needed those of chromosome {number}")
+    return pd.concat(tables, ignore_index=True)
 
 
 def read_fam(path: Path) -> pd.DataFrame:

@@ -237,4 +237,30 @@ def read_pedigree(path: Path, spec: Livestock) -> pd.DataFrame:
             f"{path}: {len(pedigree)} animals with columns {', '.join(map(str, pedigree))}, needed {spec.animals} "
             f"with {', '.join(columns_of(spec))}; draw the pedigree again"
         )
+    if wrong := _impossible(pedigree, spec):
+        raise BenchError(f"{path}: line {wrong[0] + 2}: {wrong[1]}; draw the pedigree again")
     return pedigree
+
+
+def _impossible(pedigree: pd.DataFrame, spec: Livestock) -> tuple[int, str] | None:
+    """The first row that cannot have been drawn, and why: compiled code follows these numbers without a look."""
+    sizes = np.array(spec.cohort_sizes())
+    born = np.repeat(np.arange(len(sizes)), sizes)
+    before = np.repeat(np.cumsum(sizes) - sizes, sizes)  # animals of earlier cohorts
+    least, most = -spec.groups, before
+    allowed = {
+        "id": (np.arange(1, len(born) + 1),) * 2,
+        "sire": (least, most),
+        "dam": (least, most),
+        "sex": (0, 2),
+        "born": (born, born),
+        "herd": (1, spec.herds),
+        "breed": (0, len(spec.breeds.shares) if spec.breeds is not None else 0),
+    }
+    found = []
+    for name, values in pedigree.items():
+        low, high = (np.broadcast_to(end, len(born)) for end in allowed[str(name)])
+        if (wrong := (values.to_numpy() < low) | (values.to_numpy() > high)).any():
+            row = int(np.argmax(wrong))
+            found.append((row, f"{name} is {values[row]}, needed {low[row]} to {high[row]}"))
+    return min(found, default=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.genotypes.bim_fam import read_bim
+from bench.genotypes.bim_fam import read_bim, read_chromosomes
 from bench.genotypes.dataset import Dataset, bed_sha256, write_table
 from bench.genotypes.founders import (
     RECOMBINATION_RATE,
@@ -104,6 +105,16 @@ def _save(path: Path, values: np.ndarray) -> None:
         np.save(file, values)
 
 
+def _load(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    try:
+        values = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise BenchError(f"{path}: cannot be read ({error}); simulate the chromosome again") from None
+    if values.shape != shape:
+        raise BenchError(f"{path}: found numbers of shape {values.shape}, needed {shape}; simulate it again")
+    return values
+
+
 def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder: Path, *, name: str) -> Dataset:
     """Join the chromosomes, draw the records, and write the data set with its manifest to `folder`.
 
@@ -114,9 +125,9 @@ def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder
     if len(pieces) != spec.chromosomes:
         raise BenchError(f"data set {name!r}: {len(pieces)} chromosomes given, {spec.chromosomes} needed")
     rows = genotyped_rows(spec, pedigree)
+    bim = read_chromosomes([piece / f"{PANEL}.bim" for piece in pieces])
     bed = folder / "genotypes.bed"
     concatenate_beds(bed, [_panel(spec, piece) for piece in pieces])
-    bim = pd.concat([read_bim(piece / f"{PANEL}.bim") for piece in pieces], ignore_index=True)
     write_table(folder / "genotypes.bim", bim, header=False)
     write_table(folder / "genotypes.fam", _fam(pedigree, rows), header=False)
     write_pedigree(folder / "pedigree.tsv", pedigree)
@@ -147,16 +158,18 @@ def assemble(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder
 
 def _breeding_values(spec: Livestock, pieces: list[Path], pedigree: pd.DataFrame, folder: Path) -> np.ndarray:
     """(animals, t) true breeding values; writes qtl.tsv."""
-    raw = np.zeros((spec.animals, len(spec.traits)))
+    t = len(spec.traits)
+    raw = np.zeros((spec.animals, t))
     for piece in pieces:
-        raw += np.load(piece / VALUES, mmap_mode="r")
+        raw += _load(piece / VALUES, (spec.animals, t))
     founders = pedigree["born"].to_numpy() == 0
     scale = Scale.of(raw[founders], (1 - spec.polygenic) * genetic_covariance(spec))
     values = scale.apply(raw)
     if spec.polygenic:
         values += draw_polygenic(spec, Family.of(pedigree))
-    qtl = pd.concat([read_bim(piece / f"{QTL}.bim") for piece in pieces], ignore_index=True)
-    effects = np.concatenate([np.load(piece / EFFECTS) for piece in pieces]) @ scale.factor
+    qtl = read_chromosomes([piece / f"{QTL}.bim" for piece in pieces])
+    pairs = zip(pieces, spec.chromosome_qtl(), strict=True)
+    effects = np.concatenate([_load(piece / EFFECTS, (n_qtl, t)) for piece, n_qtl in pairs]) @ scale.factor
     for column, trait in enumerate(spec.traits):
         qtl[trait.name] = effects[:, column]
     write_table(folder / "qtl.tsv", qtl)
@@ -187,8 +200,14 @@ def simulate(
     # A fresh interpreter each: a forked one would inherit OpenMP's threads, which do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         tasks = [(spec, path, c, piece, library) for c, piece in enumerate(pieces, start=1)]
-        for chromosome in pool.map(_one_chromosome, tasks):
-            note(f"chromosome {chromosome} of {spec.chromosomes}")
+        try:
+            for chromosome in pool.map(_one_chromosome, tasks):
+                note(f"chromosome {chromosome} of {spec.chromosomes}")
+        except BrokenProcessPool:
+            raise BenchError(
+                f"data set {name!r}: the process of a chromosome was killed (too little memory?); lower --jobs and "
+                "run again"
+            ) from None
     return assemble(spec, pieces, pedigree, folder, name=name)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import BenchError
+from bench.genotypes.bed_file import BedFile, State, buffer_bytes, make_buffer, state_of
 from bench.record import atomic_path
 
 MAGIC = b"\x6c\x1b"
@@ -36,12 +37,14 @@ DOSAGES_OF_BYTE = DOSAGE_OF_CODE[(np.arange(256)[:, None] >> np.array([0, 2, 4, 
 class PackedGenotypes:
     """Genotypes of n individuals at m SNPs as 2-bit codes.
 
-    codes: (m, ≥ ⌈n/4⌉) uint8; codes past individual n−1 may hold anything. BenchError: another array.
+    codes: (m, ≥ ⌈n/4⌉) uint8; codes past individual n−1 may hold anything. state: of the mapped file `path` when it
+    was opened; a view of its rows without that counts as no file. BenchError: another array.
     """
 
     codes: np.ndarray
     n_samples: int
     path: Path | None = None
+    state: State | None = None
 
     def __post_init__(self) -> None:
         codes = self.codes
@@ -61,7 +64,7 @@ class PackedGenotypes:
         check_bed(bed, n_samples=n_samples, n_snps=n_snps)
         stride = -(-n_samples // 4)
         codes = np.memmap(bed, np.uint8, "r", offset=len(HEADER), shape=(n_snps, stride))
-        return cls(codes, n_samples, bed)
+        return cls(codes, n_samples, bed, state_of(bed.stat()))
 
     @classmethod
     def from_dosages(cls, dosages: np.ndarray) -> PackedGenotypes:
@@ -76,15 +79,16 @@ class PackedGenotypes:
     def n_snps(self) -> int:
         return self.codes.shape[0]
 
-    @property
-    def file(self) -> int | None:
-        """Where the codes begin in the mapped file `path`; None for codes that are no whole rows of one."""
+    def bed_file(self) -> BedFile | None:
+        """The same rows in the mapped file, to be read; None for codes that are no whole rows of one."""
         codes, pages = self.codes, getattr(self.codes, "_mmap", None)
         if not isinstance(codes, np.memmap) or pages is None or not codes.flags.c_contiguous:
             return None
+        if self.path is None or self.state is None:
+            return None
         mapped = np.frombuffer(pages, np.uint8)  # from a whole page on; `offset` of a view is that of the whole
         page = codes.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        return page + codes.ctypes.data - mapped.ctypes.data
+        return BedFile(self.path, page + codes.ctypes.data - mapped.ctypes.data, codes.strides[0], self.state)
 
     def forget(self) -> None:
         """Give back the memory that a mapped .bed has taken as it was read; it is read again where it is needed."""
@@ -101,7 +105,7 @@ class PackedGenotypes:
         """The first `n_samples` individuals, as a view."""
         if not 1 <= n_samples <= self.n_samples:
             raise BenchError(f"{self.path}: asked for {n_samples} individuals, there are {self.n_samples}")
-        return PackedGenotypes(self.codes, n_samples, self.path)
+        return PackedGenotypes(self.codes, n_samples, self.path, self.state)
 
     def take(self, rows: np.ndarray) -> PackedGenotypes:
         """A copy with the individuals `rows`, in their order.
@@ -133,7 +137,7 @@ class PackedGenotypes:
 
     def counted(self, counts: np.ndarray) -> PackedGenotypes:
         """The same genotypes, whose `code_counts` somebody has counted."""
-        made = PackedGenotypes(self.codes, self.n_samples, self.path)
+        made = PackedGenotypes(self.codes, self.n_samples, self.path, self.state)
         counts.flags.writeable = False
         made.__dict__["_code_counts"] = counts
         return made
@@ -142,8 +146,8 @@ class PackedGenotypes:
     def _code_counts(self) -> np.ndarray:
         counts = np.empty((self.n_snps, 4), np.int64)
         full, rest = divmod(self.n_samples, 4)
-        for snps in self.blocks(max(1, CACHED // max(1, full))):
-            codes = self.codes[snps, : full + (rest > 0)]
+        for snps, rows in self._rows(max(1, CACHED // max(1, full))):
+            codes = rows[:, : full + (rest > 0)]
             words = full // 8 * 8
             counts[snps] = _counts_of_words(np.ascontiguousarray(codes[:, :words]).view(np.uint64))
             last = (codes[:, words:, None] >> np.arange(0, 8, 2, dtype=np.uint8)) & 3
@@ -151,6 +155,17 @@ class PackedGenotypes:
             counts[snps] += (last[:, :, None] == np.arange(4)).sum(1)
         counts.flags.writeable = False
         return counts
+
+    def _rows(self, size: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """(SNPs, their codes), at most `size` at a time; those of a file are read, and gone with the next."""
+        bed = self.bed_file()
+        if bed is None:
+            yield from ((snps, self.codes[snps]) for snps in self.blocks(size))
+            return
+        buffer = make_buffer(buffer_bytes(size, bed.stride))
+        with bed.opened() as file:
+            for snps in self.blocks(size):
+                yield snps, bed.read(file, snps, buffer)
 
     def allele_frequency(self) -> np.ndarray:
         """(m,) frequency of the counted allele among the calls; NaN for a SNP without a call."""

@@ -14,7 +14,7 @@ import pandas as pd
 import tskit
 
 from bench.errors import BenchError
-from bench.genotypes.bim_fam import read_bim
+from bench.genotypes.bim_fam import read_bim, read_chromosomes
 from bench.genotypes.dataset import Dataset, bed_sha256, write_table
 from bench.genotypes.founders import (
     MUTATION_RATE,
@@ -131,9 +131,9 @@ def assemble(
         raise BenchError(f"data set {name!r}: {len(pieces)} chromosomes given, {spec.chromosomes} needed")
     individuals = pedigree.loc[genotyped(spec, pedigree)].reset_index(drop=True)
     panel = [_piece(spec, folder_ / "panel") for folder_ in pieces]
+    bim = read_chromosomes([folder_ / "panel.bim" for folder_ in pieces])
     bed = folder / "genotypes.bed"
     concatenate_beds(bed, panel)
-    bim = pd.concat([read_bim(folder_ / "panel.bim") for folder_ in pieces], ignore_index=True)
     write_table(folder / "genotypes.bim", bim, header=False)
     write_table(folder / "genotypes.fam", _fam(individuals), header=False)
     write_table(folder / "pedigree.tsv", pedigree)

@@ -38,7 +38,7 @@ class Spread:
         """This rank's genotypes, a view."""
         first, last = self.cuts(*packed.shape)[self.ranks.rank :][:2]
         if self.by == "snps":
-            return PackedGenotypes(packed.codes[first:last], packed.n_samples, packed.path)
+            return PackedGenotypes(packed.codes[first:last], packed.n_samples, packed.path, packed.state)
         codes = packed.codes[:, first // 4 : -(-last // 4)]
         return PackedGenotypes(codes, int(last - first), packed.path)
 
