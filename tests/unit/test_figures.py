@@ -142,6 +142,20 @@ def test_rates_are_bars_of_the_measured_rate_with_the_peak_as_a_line(frame):
     assert {line.get_ydata()[0] for line in at.lines if len(line.get_ydata()) == 2} >= {60.0, 120.0}
 
 
+def test_rates_and_roofline_have_one_peak_whatever_disturbed_the_sessions(tmp_path):
+    docs = [synthetic.products_document("cattle", "decompress", t, "f8", 2) for t in ("avx512", "scalar")]
+    for i, doc in enumerate(docs):
+        doc.provenance = doc.provenance | {"contaminated": "it was busy"}
+        for row in doc.rows:
+            row["value"] *= (0.2 + 0.2 * i) if row["metric"] == "fma_peak" else 1
+    for name, more, peak in (("own", [], 48.0), ("limits", [synthetic.limits_document()], 120.0)):
+        found = measurements(tmp_path / name, *docs, *more)
+        rates, roofline = (figures.load(figure).draw(found).axes[0] for figure in ("rates", "roofline"))
+        assert [line.get_ydata()[0] for line in rates.lines if len(line.get_ydata()) == 2] == pytest.approx([peak])
+        roof = next(line for line in roofline.lines if line.get_color() == style.GREY)
+        assert max(np.asarray(roof.get_ydata())) == pytest.approx(peak)
+
+
 def test_scaling_draws_time_over_n(frame):
     at = figures.load("scaling").draw(frame).axes[0]  # Z V
     (curve,) = curves(at, "decompress")

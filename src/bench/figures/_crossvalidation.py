@@ -25,6 +25,9 @@ def draw(predictions: pd.DataFrame, folds: pd.DataFrame, together: pd.DataFrame)
             rows = predictions[(predictions["trait"] == trait) & predictions["fixed"].notna()]
             _scatter(left, rows, trait)
             _abilities(right, folds[folds["trait"] == trait], together[together["trait"] == trait])
+        named = {str(handle.get_label()): handle for at in axes.flat for handle in at.get_legend_handles_labels()[0]}
+        if named:
+            style.legend(figure, list(named.values()))
     return figure
 
 
@@ -37,7 +40,6 @@ def _scatter(at: Axes, rows: pd.DataFrame, trait: str) -> None:
     if len(rows):
         ends = np.array([u.min(), u.max()])
         at.plot(ends, ends, color=style.GREY, lw=0.8, ls="--", label="slope 1")
-        at.legend(loc="upper left", handlelength=1.5)
     at.set_xlabel("û")
     at.set_ylabel("y − Xb")
 
@@ -48,14 +50,14 @@ def _abilities(at: Axes, folds: pd.DataFrame, together: pd.DataFrame) -> None:
     known = folds["ability"].notna().to_numpy()
     errors = np.abs(folds[["ability_low", "ability_high"]].to_numpy(float).T - folds["ability"].to_numpy(float))
     at.errorbar(
-        x[known], folds["ability"][known], errors[:, known], fmt="o", ms=3, lw=0, elinewidth=0.8, color=COLOUR
-    )
+        x[known], folds["ability"][known], errors[:, known], fmt="o", ms=3, lw=0, elinewidth=0.8, color=COLOUR,
+        label="fold, 95 % interval",
+    )  # fmt: skip
     pooled = together[together["over"] == "pooled"]
     if len(pooled):
         of = pooled.iloc[0]
         at.axhline(of["ability"], color="black", lw=0.9, label="pooled")
-        at.axhspan(of["ability_low"], of["ability_high"], color=style.LIGHT, zorder=0, label="its 95 % interval")
-        at.legend(loc="best", handlelength=1.5)
+        at.axhspan(of["ability_low"], of["ability_high"], color=style.LIGHT, zorder=0, label="pooled, 95 % interval")
     every = -(-len(folds) // 12)
     at.set_xticks(x[::every], folds["fold"].iloc[::every], rotation=45 if len(folds) > 6 else 0)
     at.set_xlabel("fold")

@@ -28,15 +28,17 @@ def draw(frame: pd.DataFrame) -> Figure:
         return style.nothing(frame, "gram", "no method was timed")
     datasets, threads = shown["dataset"].unique(), sorted(shown["threads"].unique())
     bars = found.groupby(["dataset", "threads"]).size().max()
+    handles = style.hatch_handles(shown)
     with style.paper():
-        figure, axes = style.panels(len(datasets), len(threads), row_height=0.55 + 0.22 * bars, extra=0.2)
+        extra = 0.5 if handles else 0.2
+        figure, axes = style.panels(len(datasets), len(threads), row_height=0.55 + 0.22 * bars, extra=extra)
         for line, dataset in zip(axes, datasets, strict=True):
             for at, count in zip(line, threads, strict=True):
                 here = shown[(shown["dataset"] == dataset) & (shown["threads"] == count)]
                 style.name_panel(at, f"{dataset}, {style.threads(count)}")
                 _panel(at, here)
         figure.supxlabel("rate (10⁹ multiply-adds per second)", fontsize=8)
-        if handles := style.hatch_handles(shown):
+        if handles:
             style.legend(figure, handles)
     return figure
 

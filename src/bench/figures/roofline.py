@@ -18,15 +18,15 @@ CAPTION = (
     "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a kernel "
     "stores and streams them: 4k for 2 bits a genotype, 5k for five codes, k/8 and k/4 for dense float64 and "
     "float32. Along a line k rises from left to right, some of it written beside the fastest kernel on packed and "
-    "on dense genotypes; filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak and "
-    "of the read bandwidth times the intensity, the best measured at the same number of threads. The other ceilings "
-    "are those of experiment limits: the highest rate that table lookups, or 8-bit products, allow a kernel of the "
-    "panel at any of its k, by what the kernel declares, and the slope of reading from a cache that could hold the "
-    "smallest of the matrices. A kernel that looks sums up may so lie above the FMA peak, and a matrix that a cache "
-    "holds above the bandwidth of the memory. Thin lines at the left, with names: the FMA peak of narrower "
-    "instruction sets at this number of threads, where it is lower. Of each kernel the target with the least total "
-    "time in the panel is drawn. Ringed points: something else disturbed the machine in that session. A column per "
-    "dtype and number of threads, a row per data set."
+    "on dense genotypes; filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak "
+    "and of the read bandwidth times the intensity, the best that any session of the run, or the job limits, "
+    "measured at no more threads. The other ceilings are those of experiment limits: the highest rate that table "
+    "lookups, or 8-bit products, allow a kernel of the panel at any of its k, by what the kernel declares, and the "
+    "slope of reading from a cache that could hold the smallest of the matrices. A kernel that looks sums up may "
+    "so lie above the FMA peak, and a matrix that a cache holds above the bandwidth of the memory. Thin lines at "
+    "the left, with names: the FMA peak of narrower instruction sets at this number of threads, where it is lower. "
+    "Of each kernel the target with the least total time in the panel is drawn. Ringed points: something else "
+    "disturbed the machine in that session. A column per dtype and number of threads, a row per data set."
 )
 CEILINGS = {"lookup": ("table lookups", (0, (6, 2))), "int8": ("8-bit products", (0, (5, 2, 1, 2)))}
 FROM_CACHE = ("bandwidth of a cache", (0, (1, 1.5)))
@@ -38,7 +38,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     cells = _cells.best_target(_cells.cells(frame, "products"))
     if cells.empty:
         return style.nothing(frame, "products", "no product was timed")
-    cells = cells.assign(intensity=_intensity(cells)).join(_bounds.bounds(frame, cells))
+    best = {f"{name}_best": _cells.best_peak(frame, cells, f"{name}_peak") for name in ("fma", "read")}
+    cells = cells.assign(intensity=_intensity(cells), **best).join(_bounds.bounds(frame, cells))
     peaks = _bounds.limits(frame).query("metric == 'fma_peak'")
     datasets = cells["dataset"].unique()
     columns = cells[["dtype", "threads"]].drop_duplicates().sort_values(["dtype", "threads"], ascending=[False, True])
@@ -53,7 +54,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 xs = cells["intensity"].min(), cells["intensity"].max()
                 _panel(at, here, xs=xs)
                 _narrower(at, here, peaks[(peaks["dtype"] == dtype) & (peaks["threads"] == threads)], xs[0])
-        ceilings = cells[["fma_peak", "rate", *CEILINGS]].max(axis=1) / 1e9
+        ceilings = cells[["fma_best", "rate", *CEILINGS]].max(axis=1) / 1e9
         for at in axes.flat:
             style.log_axis(at, "x", cells["intensity"], pad=2)
             style.log_axis(at, "y", [*(cells["rate"] / 1e9), *ceilings], pad=1.8)
@@ -74,7 +75,7 @@ def _intensity(cells: pd.DataFrame) -> pd.Series:
 def _ceiling_handles(cells: pd.DataFrame) -> list[Line2D]:
     """A legend entry for each ceiling that a panel has."""
     drawn = [CEILINGS[name] for name in CEILINGS if cells[name].notna().any()]
-    drawn += [FROM_CACHE] if (_from_cache(cells) > cells["read_peak"]).any() else []
+    drawn += [FROM_CACHE] if (_from_cache(cells) > cells["read_best"]).any() else []
     lines = [("roof: bandwidth, FMA peak", "-"), *drawn]
     return [Line2D([], [], color=style.GREY, lw=0.9, ls=dashes, label=label) for label, dashes in lines]
 
@@ -87,8 +88,7 @@ def _from_cache(cells: pd.DataFrame) -> pd.Series:
 def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
     if cells.empty:
         return
-    # The best of the sessions and of the limits: what disturbed one of them is no limit.
-    peak, bandwidth = cells[["fma_peak", "fma"]].max().max(), cells["read_peak"].max()
+    peak, bandwidth = cells["fma_best"].max(), cells["read_best"].max()
     if np.isfinite(peak):
         x = np.geomspace(xs[0] / 4, xs[1] * 4, 200)
         at.plot(x, np.fmin(peak, bandwidth * x) / 1e9, color=style.GREY, lw=0.9, zorder=1)
@@ -118,7 +118,7 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
 
 def _narrower(at: Axes, cells: pd.DataFrame, peaks: pd.DataFrame, left: float) -> None:
     """The FMA peak of each instruction set that is a tenth or more below the next wider one drawn."""
-    last = float(cells[["fma_peak", "fma"]].max().max())
+    last = float(cells["fma_best"].max())
     for peak in peaks.sort_values("value", ascending=False).to_dict("records"):
         if peak["value"] < 0.9 * last:
             last = peak["value"]

@@ -13,6 +13,7 @@ from bench.statistics import NOTHING, Interval, by_process, median_interval, rat
 
 PLACE = ["dataset", "n", "m", "kernel", "target", "dtype", "threads"]
 CELL = [*PLACE, "direction", "k"]
+MEASURE_PEAKS = ("products", "scaling", "paired", "limits")  # experiments
 FEWEST_SESSIONS = 4  # whose standard deviation is worth having
 COMPARABLE = ["dataset", "n", "m", "threads", "direction", "k"]  # what two cells share to be compared
 
@@ -60,13 +61,32 @@ def session_median(rows: pd.DataFrame, metric: str) -> pd.Series:
     return rows[rows["metric"] == metric].groupby("case")["value"].median()
 
 
+def best_peak(frame: pd.DataFrame, cells: pd.DataFrame, metric: str) -> pd.Series:
+    """For each row of `cells` the best try of "fma_peak", of its dtype, or of "read_peak", at no more threads than
+    its, in all sessions of the run and in the job `limits`: what disturbs a try only lowers it. NaN without any."""
+    rows = frame[(frame["metric"] == metric) & frame["experiment"].isin(MEASURE_PEAKS) & (frame["status"] == "ok")]
+    on = ["dtype", "threads"] if metric == "fma_peak" else ["threads"]
+    if metric == "read_peak":  # the limits have smaller buffers too, which a cache could hold
+        rows = rows[rows["size"].isna() | (rows["size"] == rows["size"].max())]
+    best = rows.groupby(on)["value"].max().sort_index()
+    best = best.groupby("dtype").cummax() if "dtype" in on else best.cummax()
+    return cells[on].merge(best.rename("best").reset_index(), on=on, how="left")["best"].set_axis(cells.index)
+
+
+def session_peak(frame: pd.DataFrame, cells: pd.DataFrame, rows: pd.DataFrame, metric: str) -> pd.Series:
+    """For each row of `cells` the peak to compare its rate with: the median of `metric` in `rows` of its own session,
+    if that was clean; a contaminated session's own is no limit, and the best of the run stands in its place."""
+    own = cells["case"].map(session_median(rows[rows["contaminated"].isna()], metric)).astype(float)
+    measured = cells["case"].isin(rows.loc[rows["metric"] == metric, "case"])
+    return own.fillna(best_peak(frame, cells, metric).where(measured))
+
+
 def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """One row per case, k and direction of a timed experiment, in seconds and 1/s.
 
     Columns: case, CELL, times (a list of the repeats of each process), repeats, time (median, with _low and _high),
-    time_min, rate (n·m·k/time, with _low and _high), fma_peak and read_peak (medians of the same session, NaN
-    without), drift (see there), bytes_read (what a product streams of the stored matrix), contaminated (why, or
-    missing).
+    time_min, rate (n·m·k/time, with _low and _high), fma_peak and read_peak (see `session_peak`, NaN without), drift
+    (see there), bytes_read (what a product streams of the stored matrix), contaminated (why, or missing).
     """
     rows = ok(frame, experiment)
     timed = rows[rows["metric"] == "product_time"]
@@ -79,8 +99,9 @@ def cells(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     drawn["rate"], drawn["rate_low"], drawn["rate_high"] = (
         work / drawn[name] for name in ("time", "time_high", "time_low")
     )
-    for metric in ("fma_peak", "read_peak", "bytes_read"):
-        drawn[metric] = drawn["case"].map(session_median(rows, metric)).astype(float)
+    for metric in ("fma_peak", "read_peak"):
+        drawn[metric] = session_peak(frame, drawn, rows, metric)
+    drawn["bytes_read"] = drawn["case"].map(session_median(rows, "bytes_read")).astype(float)
     drawn["drift"] = drawn["threads"].map(drift(rows)).fillna(0.0).astype(float)
     return drawn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -276,6 +277,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 GOOD = {"ok", "converged"}  # a status that nothing is wrong with
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
         "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
@@ -314,15 +316,29 @@ def _contaminated(drawn: pd.DataFrame) -> list[str]:
 
 
 def footnote(drawn: pd.DataFrame) -> str:
-    """What the daggers mean, with every reason once; "" where there is none."""
-    reasons = list(dict.fromkeys(filter(None, _contaminated(drawn))))
-    if not reasons:
+    """What the daggers mean, with every kind of reason once, its numbers as a range; "" where there is none."""
+    rows = [reason.split("; ") for reason in _contaminated(drawn)]
+    disturbed = sum(reasons != [""] for reasons in rows)
+    if not disturbed:
         return ""
-    more = (
-        f"; … and {len(reasons) - MOST_REASONS} more reasons, in the CSV file" if len(reasons) > MOST_REASONS else ""
+    kinds: dict[str, list[tuple[float, ...]]] = {}  # words with a {} for each number → the numbers
+    for reason in (reason for reasons in rows for reason in reasons if reason):
+        kinds.setdefault(NUMBER.sub("{}", reason.replace("{", "(").replace("}", ")")), []).append(
+            tuple(float(number) for number in NUMBER.findall(reason))
+        )
+    said = [words.format(*(_range(of) for of in zip(*numbers, strict=True))) for words, numbers in kinds.items()]
+    if len(said) > MOST_REASONS:
+        said = [*said[:MOST_REASONS], f"… and {len(said) - MOST_REASONS} other reasons, in the CSV file"]
+    named = "; ".join(said).replace(" %", "%").replace("%", " %")
+    return (
+        f"{DAGGER} Contaminated, {disturbed} of {len(rows)} {'row' if len(rows) == 1 else 'rows'}: something else "
+        f"disturbed the machine in this session ({named})."
     )
-    said = "; ".join(reasons[:MOST_REASONS])
-    return f"{DAGGER} Contaminated: something else disturbed the machine in this session ({said}{more})."
+
+
+def _range(numbers: tuple[float, ...]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def header(name: str) -> str:

@@ -12,10 +12,11 @@ TITLE = "Pairs of kernels, timed in turn"
 CAPTION = (
     "The kernels hold the same matrix in one process and are called in turn, in random order within each round, so "
     "that drift of the machine hits all. Times as fast: the median over rounds of (time of the second) ÷ (time of "
-    "the first), with the 95 % bootstrap interval over rounds, or over processes and their rounds; 4 means that the "
-    "first kernel needs a quarter of the time. By minima: the same ratio of the fastest calls. First faster: the "
-    "share of rounds in which the first was the faster one; 50 % is no difference, 100 % is one that every round "
-    "shows, however small. The shares of the FMA peak use the peak measured in the same process before and after."
+    "the first), with the 95 % bootstrap interval over rounds, or over processes and their rounds; 4 means that "
+    "the first kernel needs a quarter of the time. By minima: the same ratio of the fastest calls. First faster: "
+    "the share of rounds in which the first was the faster one; 50 % is no difference, 100 % is one that every "
+    "round shows, however small. The shares of the FMA peak use the peak measured in the same process before and "
+    "after; in a contaminated session, the best that the run measured at this number of threads."
 )
 PAIR = ["case", "dataset", "n", "m", "dtype", "threads", "direction", "k"]
 PARTNER = ["kernel_against", "target_against"]
@@ -36,7 +37,6 @@ def rounds(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per pair, data set, dtype, threads, direction and k. Rates in G/s."""
-    peaks = _cells.session_median(_cells.ok(frame, "paired"), "fma_peak")
     groups = rounds(frame).groupby([*PAIR, *PARTNER])
     sides = groups[["kernel", "target"]].first().reset_index()[[*PAIR, "kernel", "target", *PARTNER]]
     drawn = sides.drop(columns="case").rename(
@@ -49,7 +49,7 @@ def draw(frame: pd.DataFrame) -> pd.DataFrame:
     drawn["minima_ratio"] = (groups["value_against"].min() / groups["value"].min()).to_numpy()
     drawn["faster_share"] = [superiority(first, second) for second, first in times]
     work = (drawn["n"] * drawn["m"] * drawn["k"]).astype(float).to_numpy()
-    peak = peaks.reindex(sides["case"]).to_numpy()
+    peak = _cells.session_peak(frame, sides, _cells.ok(frame, "paired"), "fma_peak").to_numpy()
     for i, name in enumerate(("against_", "")):
         rate = work / np.array([centre(both[i]) for both in times], dtype=float)
         drawn[f"{name}rate"] = rate / 1e9

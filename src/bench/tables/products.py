@@ -8,15 +8,17 @@ from bench.tables import _cells
 
 TITLE = "Products with the genotype matrix"
 CAPTION = (
-    "Time of one product of the genotype matrix Z (n individuals × m SNPs) with k columns: Z V, or Z′U. The time is "
-    "the median of all repeats (of several processes, the median of their medians) with its 95 % bootstrap "
+    "Time of one product of the genotype matrix Z (n individuals × m SNPs) with k columns: Z V, or Z′U. The time "
+    "is the median of all repeats (of several processes, the median of their medians) with its 95 % bootstrap "
     "interval, after one warm-up call; min is the fastest repeat. The rate counts n·m·k multiply-adds per second, "
     "whatever a kernel really executes, so that a share of the FMA peak above 100 % is possible for kernels that "
     "look sums up instead of adding. The FMA peak and the read bandwidth were measured in the same session at the "
-    "same number of threads; the share of the bandwidth is that of reading the matrix once as the kernel stores it. "
-    "Speed-ups are ratios of median times: against float64 BLAS on the dense matrix (its fastest library) and "
-    "against decompress (its fastest target of the same dtype); sessions run one after the other, so differences of "
-    "a few per cent belong to the machine (see the table of pairs). Within each block the fastest comes first."
+    "same number of threads; what disturbs a session lowers them, so the rates of a contaminated one are compared "
+    "with the best that any session of the run, or the job limits, reached at no more threads. The share of the "
+    "bandwidth is that of reading the matrix once as the kernel stores it. Speed-ups are ratios of median times: "
+    "against float64 BLAS on the dense matrix (its fastest library) and against decompress (its fastest target of "
+    "the same dtype); sessions run one after the other, so differences of a few per cent belong to the machine "
+    "(see the table of pairs). Within each block the fastest comes first."
 )
 ORDER = ["dataset", "dtype", "threads", "k", "direction", "time", "kernel", "target"]
 
