@@ -42,6 +42,8 @@ def name(method: str) -> str:
 
 
 def handles(methods: Iterable[str]) -> list[Line2D]:
-    """A legend entry per objective."""
+    """A legend entry per objective, its marker hollow: points that coincide are all seen."""
     shown = [m for m in LOOKS if m in {method.partition("+")[0] for method in methods}]
-    return [Line2D([], [], color=look(m).colour, marker=look(m).marker, ls="", label=NAMES[m]) for m in shown]
+    return [
+        Line2D([], [], color=look(m).colour, marker=look(m).marker, ls="", mfc="none", label=NAMES[m]) for m in shown
+    ]

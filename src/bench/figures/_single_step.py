@@ -54,6 +54,11 @@ def look(variant: str) -> Look:
     return LOOKS.get(variant) or style.look(variant)
 
 
+def width(variant: str) -> float:
+    """Of a variant's curve: that of prior-PCG is thick."""
+    return 1.6 if variant.startswith("prior_pcg") else 0.8
+
+
 def size_axis(at: Axes, sizes: Iterable[float]) -> None:
     """A logarithmic x axis with a tick at each size that has room for its name."""
     shown: list[float] = []
@@ -81,7 +86,14 @@ def ordered(variants: Iterable[str]) -> list[str]:
 def handles(variants: Iterable[str], *, lines: bool = False) -> list[Line2D]:
     """A legend entry per variant; lines: without markers."""
     return [
-        Line2D([], [], color=look(v).colour, marker="" if lines else look(v).marker, label=TITLES.get(v, v))
+        Line2D(
+            [],
+            [],
+            color=look(v).colour,
+            marker="" if lines else look(v).marker,
+            label=TITLES.get(v, v),
+            lw=width(v) if lines else None,
+        )
         for v in ordered(variants)
     ]
 
@@ -91,5 +103,5 @@ def dash_handles(preconditioners: Iterable[str]) -> list[Line2D]:
     found = set(preconditioners)
     full = [name for name in DASHES if name in found and DASHES[name] == "-"]
     dashed = [name for name in DASHES if name in found and DASHES[name] != "-"]
-    made = [Line2D([], [], color=style.GREY, label=", ".join(full))] if full else []
+    made = [Line2D([], [], color=style.GREY, label=f"preconditioner {', '.join(full)}")] if full else []
     return made + [Line2D([], [], color=style.GREY, ls=DASHES[name], label=name.replace("_", " ")) for name in dashed]

@@ -49,8 +49,8 @@ def _weights(at: Axes, logs: pd.DataFrame) -> None:
     at.plot(true, learned, ls="", marker=".", ms=2, alpha=0.5, color=_dblup.look("network").colour, rasterized=True)
     ends = [float(true.min()), float(true.max())]
     at.plot(ends, ends, color=style.GREY, ls=":", lw=1)
-    style.log_axis(at, "x", true)
-    style.log_axis(at, "y", learned)
+    for which in ("x", "y"):  # one scale for both, with room for the markers at the ends
+        style.log_axis(at, which, [*true, *learned], pad=1.8)
 
 
 def _training(at: Axes, path: pd.DataFrame) -> None:

@@ -18,7 +18,7 @@ CAPTION = (
     "Middle: the 5-fold MSE at that λ over that at REML's. Right: the path of the optimiser that minimises the MSE "
     "of the training records, from the λ at its start towards 0, a curve per data set and trait: the training MSE "
     "(solid) falls all the way, the MSE of held-out folds (dashed) rises; both over the variance of the records. "
-    "Its λ is logarithmic."
+    "Its λ is logarithmic and falls from left to right, as the optimiser goes."
 )
 MOST = 16
 
@@ -60,7 +60,7 @@ def _ratios(at: Axes, found: pd.DataFrame, places: pd.DataFrame, column: str, la
 def _paths(at: Axes, learned: pd.DataFrame) -> list[Line2D]:
     """Training and held-out MSE against λ; the legend entries."""
     path = learned[(learned["phase"] == "path") & (learned["method"] == "train")]
-    at.set_xlabel("λ")
+    at.set_xlabel("λ, falling from left to right")
     at.set_ylabel("MSE / variance of records")
     if path.empty:
         return []

@@ -32,7 +32,9 @@ def draw(frame: pd.DataFrame) -> Figure:
     columns = min(COLUMNS, len(places))
     lines = -(-len(places) // columns)
     with style.paper():
-        figure, axes = style.panels(lines, columns, row_height=0.75 + 0.16 * len(methods), extra=0.2, sharey=True)
+        figure, axes = style.panels(
+            lines, columns, row_height=0.75 + 0.16 * len(methods), extra=0.2, sharex=True, sharey=True
+        )
         for at, (place, of) in zip(axes.flat, places, strict=False):
             _panel(at, of.set_index("method"), methods)
             own = of.loc[of["method"] == rows.BASE, "correlation"]

@@ -37,7 +37,8 @@ def draw(frame: pd.DataFrame) -> Figure:
                 here = shown[(shown["dataset"] == dataset) & (shown["threads"] == count)]
                 style.name_panel(at, f"{dataset}, {style.threads(count)}")
                 _panel(at, here)
-        figure.supxlabel("rate (10⁹ multiply-adds per second)", fontsize=8)
+        for at in axes[-1]:  # of the axes: the layout would put a legend over a label of the figure
+            at.set_xlabel("10⁹ multiply-adds per second")
         if handles:
             style.legend(figure, handles)
     return figure

@@ -13,13 +13,14 @@ from bench.tables import _cells
 
 TITLE = "Predictive ability, accuracy and reliability"
 CAPTION = (
-    "Predictive ability: correlation of phenotype and prediction in individuals whose fold was left out, "
-    "pooled over folds (large) and within each fold (small, grey). The pooled value includes differences between "
-    "the folds' means, and a fold of high records leaves a low mean to the others: in small sets it can be negative. "
-    "Accuracy: correlation of EBVs with true breeding values, where the data are simulated; every individual with "
-    "its own record in the model. Reliability: 1 − PEV/(Gᵢᵢσ²ᵤ), mean over individuals with the smallest and "
-    "largest as a line. A row per data set and trait; what is missing was not computed at this size, and without "
-    "simulated data there is no accuracy."
+    "Predictive ability: correlation of phenotype and prediction in individuals whose fold was left out, pooled "
+    "over folds (filled), the mean within folds (hollow) and each fold (grey). The pooled value includes "
+    "differences between the folds' means, and a fold of high records leaves a low mean to the others: in small "
+    "sets, and for weak traits, it lies below the mean within folds and can be negative. Accuracy: correlation of "
+    "EBVs with true breeding values, where the data are simulated; every individual with its own record in the "
+    "model. Reliability: 1 − PEV/(Gᵢᵢσ²ᵤ), mean over individuals with the smallest and largest as a line. A row "
+    "per data set and trait; what is missing is named: reliabilities are not computed at every size, and without "
+    "simulated data true values are unknown."
 )
 PANELS = {
     "predictive_ability": "predictive ability",
@@ -45,13 +46,16 @@ def draw(frame: pd.DataFrame) -> Figure:
             for i, relationship in enumerate(relationships):
                 shift = 0.3 * (i - (len(relationships) - 1) / 2) / max(len(relationships) - 1, 1)
                 _points(at, rows[rows["relationship"] == relationship], metric, lines, shift)
+            _say_missing(at, rows[rows["metric"] == metric], metric, lines)
             _frame(at, lines)
         handles = [
-            Line2D([], [], color=_look(r).colour, marker=_look(r).marker, ls="", label=r) for r in relationships
+            Line2D([], [], color=_look(r).colour, marker=_look(r).marker, ls="", label=r, ms=3.5)
+            for r in relationships
         ]
         fold = Line2D([], [], color=style.GREY, marker="|", ls="", label="single fold")
+        mean = Line2D([], [], color=style.GREY, marker="o", mfc="white", ms=6, ls="", label="mean within folds")
         extent = Line2D([], [], color=style.GREY, lw=0.8, label="smallest to largest")
-        style.legend(figure, [*handles, fold, extent])
+        style.legend(figure, [*handles, mean, fold, extent])
     return figure
 
 
@@ -67,10 +71,20 @@ def _points(at: Axes, rows: pd.DataFrame, metric: str, lines: pd.DataFrame, shif
         if metric == "predictive_ability" and "predictive_ability_fold" in values:
             folds = np.atleast_1d(values["predictive_ability_fold"])
             at.plot(folds, np.full(len(folds), y + shift), "|", color=style.GREY, ms=5, zorder=2)
+            at.plot(folds.mean(), y + shift, color=colour, marker=marker, mfc="white", ls="", ms=6, zorder=2.5,
+                    clip_on=False)  # fmt: skip
         if metric == "reliability_mean" and {"reliability_min", "reliability_max"} <= set(values.index):
             at.plot(values[["reliability_min", "reliability_max"]], [y + shift] * 2, color=style.GREY, lw=0.8)
         if metric in values:
-            at.plot(values[metric], y + shift, color=colour, marker=marker, ls="", zorder=3)
+            at.plot(values[metric], y + shift, color=colour, marker=marker, ls="", ms=3.5, zorder=3, clip_on=False)
+
+
+def _say_missing(at: Axes, rows: pd.DataFrame, metric: str, lines: pd.DataFrame) -> None:
+    known = set(zip(rows["dataset"], rows["trait"], strict=True))
+    for y, line in enumerate(lines.itertuples(index=False)):
+        if (line.dataset, line.trait) not in known:
+            why = "true values unknown" if metric == "accuracy" else "not computed"
+            at.annotate(why, (0.03, y), xycoords=at.get_yaxis_transform(), va="center", fontsize=7, color=style.GREY)
 
 
 def _frame(at: Axes, lines: pd.DataFrame) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from bench.figures import style
 from bench.tables import _bounds, _cells
@@ -17,20 +16,23 @@ TITLE = "Rate against the roofline"
 CAPTION = (
     "Multiply-adds per second, n·m·k over the median time, against multiply-adds per byte of genotypes as a kernel "
     "stores and streams them: 4k for 2 bits a genotype, 5k for five codes, k/8 and k/4 for dense float64 and "
-    "float32. Along a line k rises from left to right, some of it written beside the fastest kernel on packed and "
-    "on dense genotypes; filled and solid is Z V, hollow and dashed Z′U. The roof is the lesser of the FMA peak "
-    "and of the read bandwidth times the intensity, the best that any session of the run, or the job limits, "
-    "measured at no more threads. The other ceilings are those of experiment limits: the highest rate that table "
-    "lookups, or 8-bit products, allow a kernel of the panel at any of its k, by what the kernel declares, and the "
-    "slope of reading from a cache that could hold the smallest of the matrices. A kernel that looks sums up may "
-    "so lie above the FMA peak, and a matrix that a cache holds above the bandwidth of the memory. Thin lines at "
-    "the left, with names: the FMA peak of narrower instruction sets at this number of threads, where it is lower. "
-    "Of each kernel the target with the least total time in the panel is drawn. Ringed points: something else "
-    "disturbed the machine in that session. A column per dtype and number of threads, a row per data set."
+    "float32. Along a line k rises from left to right, and its markers grow; filled and solid is Z V, hollow and "
+    "dashed Z′U. The roof is the lesser of the FMA peak and of the read bandwidth times the intensity, the best "
+    "that any session of the run, or the job limits, measured at no more threads. The other ceilings are those of "
+    "experiment limits: the highest rate that table lookups, or 8-bit products, allow a kernel of the panel at any "
+    "of its k, by what the kernel declares, and the slope of reading from a cache that could hold the smallest of "
+    "the matrices. A kernel that looks sums up may so lie above the FMA peak, and a matrix that a cache holds "
+    "above the bandwidth of the memory. Thin lines at the left, with names: the FMA peak of narrower instruction "
+    "sets at this number of threads, where it is lower. Of each kernel the target with the least total time in the "
+    "panel is drawn. Ringed points: something else disturbed the machine in that session. A column per dtype and "
+    "number of threads, a row per data set."
 )
 CEILINGS = {"lookup": ("table lookups", (0, (6, 2))), "int8": ("8-bit products", (0, (5, 2, 1, 2)))}
 FROM_CACHE = ("bandwidth of a cache", (0, (1, 1.5)))
-DENSE_FROM = 1.0  # bytes per genotype from which a kernel's matrix counts as dense, not packed
+HALO = [withStroke(linewidth=2, foreground="white")]  # of a name that a line may cross
+MARKERS = (3.0, 6.0)  # points: of the least and the most columns
+MOST_SIZES = 4  # in the legend
+UNFILLED = ("x", "+")
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -41,7 +43,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     best = {f"{name}_best": _cells.best_peak(frame, cells, f"{name}_peak") for name in ("fma", "read")}
     cells = cells.assign(intensity=_intensity(cells), **best).join(_bounds.bounds(frame, cells))
     peaks = _bounds.limits(frame).query("metric == 'fma_peak'")
-    datasets = cells["dataset"].unique()
+    datasets, sizes = cells["dataset"].unique(), _sizes(cells)
     columns = cells[["dtype", "threads"]].drop_duplicates().sort_values(["dtype", "threads"], ascending=[False, True])
     with style.paper():
         figure, axes = style.panels(len(datasets), len(columns), row_height=2.0, sharex=True, sharey=True)
@@ -52,7 +54,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 ]
                 style.name_panel(at, f"{dataset}\n{style.DTYPES.get(dtype, dtype)}, {style.threads(threads)}")
                 xs = cells["intensity"].min(), cells["intensity"].max()
-                _panel(at, here, xs=xs)
+                _panel(at, here, xs, sizes)
                 _narrower(at, here, peaks[(peaks["dtype"] == dtype) & (peaks["threads"] == threads)], xs[0])
         ceilings = cells[["fma_best", "rate", *CEILINGS]].max(axis=1) / 1e9
         for at in axes.flat:
@@ -61,7 +63,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         for at in axes[-1]:
             at.set_xlabel("multiply-adds per byte")
         figure.supylabel("rate (10⁹ multiply-adds per second)", fontsize=8)
-        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(), *_ceiling_handles(cells),
+        style.legend(figure, [*style.kernel_handles(cells), *style.direction_handles(), *_size_handles(sizes),
+                              *_ceiling_handles(cells),
                               *style.ring_handles(cells)])  # fmt: skip
     return figure
 
@@ -85,7 +88,7 @@ def _from_cache(cells: pd.DataFrame) -> pd.Series:
     return cells["read"] / cells["intensity"]
 
 
-def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
+def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float], sizes: dict[int, float]) -> None:
     if cells.empty:
         return
     peak, bandwidth = cells["fma_best"].max(), cells["read_best"].max()
@@ -99,20 +102,16 @@ def _panel(at: Axes, cells: pd.DataFrame, xs: tuple[float, float]) -> None:
     for name, (_, dashes) in CEILINGS.items():
         for height in _heights(cells, name):
             at.axhline(height / 1e9, color=style.GREY, lw=0.9, ls=dashes, zorder=1)
-    for cell, dense in _named(cells):
-        at.annotate(
-            f"{cell.k}", (cell.intensity, cell.rate / 1e9), (5, -9) if dense else (-4, 5), textcoords="offset points",
-            ha="left" if dense else "right", fontsize=7, color=style.look(cell.kernel).colour,
-        )  # fmt: skip
     for kernel in style.ordered(cells["kernel"]):
         colour, marker = style.look(kernel)
         for direction in style.DIRECTIONS:
             of = cells[(cells["kernel"] == kernel) & (cells["direction"] == direction)].sort_values("k")
             filled = direction == "matmul"
-            at.plot(
-                of["intensity"].astype(float), of["rate"] / 1e9, color=colour, marker=marker,
-                ls="-" if filled else "--", mfc=colour if filled else "white", ms=4, lw=0.8, zorder=3,
-            )  # fmt: skip
+            x, y = of["intensity"].astype(float), of["rate"] / 1e9
+            at.plot(x, y, color=colour, ls="-" if filled else "--", lw=0.8, zorder=3)
+            look = {"color": colour} if marker in UNFILLED else {"fc": colour if filled else "white", "ec": colour}
+            area = of["k"].map(sizes).astype(float) ** 2
+            at.scatter(x, y, area, marker=marker, linewidths=1.0, zorder=3.5, **look)  # type: ignore[arg-type]
     style.ring(at, cells["intensity"], cells["rate"] / 1e9, cells["contaminated"])
 
 
@@ -125,7 +124,7 @@ def _narrower(at: Axes, cells: pd.DataFrame, peaks: pd.DataFrame, left: float) -
             at.plot([left / 2, left * 1.5], [last / 1e9, last / 1e9], color=style.GREY, lw=0.5, zorder=1)
             at.annotate(
                 peak["target"], (left / 2, last / 1e9), (2, 1), textcoords="offset points", ha="left", va="bottom",
-                fontsize=7, color=style.GREY,
+                fontsize=7, color=style.GREY, path_effects=HALO, zorder=5,
             )  # fmt: skip
 
 
@@ -138,16 +137,13 @@ def _heights(cells: pd.DataFrame, resource: str) -> list[float]:
     return found
 
 
-def _named(cells: pd.DataFrame) -> list[tuple[Any, bool]]:
-    """The cells whose k is written beside them, of the fastest kernel on packed and on dense (True) genotypes;
-    k a factor of 3 apart, so that they do not run into each other."""
-    backward = cells[cells["direction"] == "rmatmul"]
-    found = []
-    for dense, kind in backward.groupby(backward["intensity"] <= backward["k"].astype(float) / DENSE_FROM):
-        fastest = kind["kernel"].iloc[int(kind["rate"].argmax())]
-        last = np.inf
-        for cell in kind[kind["kernel"] == fastest].sort_values("k", ascending=False).itertuples():
-            if 3 * int(cell.k) <= last:  # type: ignore[arg-type]
-                found.append((cell, bool(dense)))
-                last = int(cell.k)  # type: ignore[arg-type]
-    return found
+def _sizes(cells: pd.DataFrame) -> dict[int, float]:
+    """k → size of its markers in points."""
+    ks = sorted(int(k) for k in cells["k"].unique())
+    return dict(zip(ks, np.linspace(*MARKERS, len(ks)) if len(ks) > 1 else [4.0], strict=True))
+
+
+def _size_handles(sizes: dict[int, float]) -> list[Line2D]:
+    """A legend entry per k; of many the smallest and the largest."""
+    shown = list(sizes) if len(sizes) <= MOST_SIZES else [min(sizes), max(sizes)]
+    return [Line2D([], [], color=style.GREY, marker="o", ls="", ms=sizes[k], label=f"k = {k}") for k in shown]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +17,8 @@ CAPTION = (
     "Left: norm of the residual relative to that of the right-hand side. Middle and right: the largest difference "
     "of an EBV from the reference, in genetic standard deviations, against rounds and against passes over the "
     "genotypes (a product of a vector a trait with Z or Z′, those of the set-up not counted; SS-H, SS-H~, SS-T, "
-    "ssGTBLUP and APY need none). Lines of one colour are a variant's preconditioners. Curves of APY and ssGTBLUP "
+    "ssGTBLUP and APY need none). Lines of one colour are a variant's preconditioners, prior and jacobi as full "
+    "lines; thick: prior-PCG. What makes no passes is named above the right panel. Curves of APY and ssGTBLUP "
     "level off at what their approximation costs; an equal residual means different EBV errors in different "
     "systems. A row per population and set of traits, solved through one kernel."
 )
@@ -44,6 +47,8 @@ def draw(frame: pd.DataFrame) -> Figure:
             wide = _wide(of)
             for at, (x, y, x_label, y_label) in zip(line, PANELS, strict=True):
                 _panel(at, wide, x, y)
+                if x == "passes":
+                    _say_absent(at, wide)
                 at.set_xlabel(x_label)
                 at.set_ylabel(y_label)
             style.name_panel(line[0], f"{dataset}: {trait.replace('+', ', ')}")
@@ -58,13 +63,21 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot_table(index=keys, columns="metric", values="value", aggfunc="median").reset_index()
 
 
+def _say_absent(at: Axes, wide: pd.DataFrame) -> None:
+    """Which variants have no curve against passes, since they make none."""
+    most = wide.groupby("variant")["passes"].max().fillna(0)
+    if names := [shared.TITLES.get(v, v) for v in shared.ordered(most[most == 0].index.astype(str))]:
+        said = textwrap.fill(f"no passes: {', '.join(names)}", 30)
+        at.set_title(said, fontsize=7, color=style.GREY, loc="right")
+
+
 def _panel(at: Axes, wide: pd.DataFrame, x: str, y: str) -> None:
     for (variant, preconditioner, _), of in wide.groupby(["variant", "preconditioner", "case"]):
         of = of[of[y] > 0].sort_values("step")  # 0 has no logarithm
         if x == "passes" and not of["passes"].max() > 0:
             continue
         dash = shared.DASHES.get(str(preconditioner), "-")
-        width = 1.6 if str(variant).startswith("prior_pcg") else 0.8
+        width = shared.width(str(variant))
         at.plot(of[x].astype(float), of[y], color=shared.look(str(variant)).colour, ls=dash, lw=width)
     style.log_axis(at, "y", wide[y].clip(lower=1e-12 if y == "residual_norm" else 1e-9), pad=2)
     at.set_xlim(left=0)
