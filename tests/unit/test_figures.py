@@ -93,6 +93,10 @@ def test_roofline_draws_rates_over_the_intensity_of_what_a_kernel_stores(rooflin
     assert forward[:, 0].tolist() == [4.0, 40.0, 128.0]
     assert forward[:, 1] == pytest.approx([9.0, 36.0, 36.0])
     assert backward[:, 1] == pytest.approx([9.9, 39.6, 39.6])
+    sizes = [c.get_sizes().tolist() for c in first.collections]
+    assert sizes == [[9.0, 4.5**2, 36.0]] * len(sizes)  # of k = 1, 10 and 32
+    said = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert [text for text in said if text.startswith("k = ")] == ["k = 1", "k = 10", "k = 32"]
     assert curves(first, "dense_blas")[0][:, 0].tolist() == [1 / 8, 10 / 8, 32 / 8]
     single = figure.axes[2]  # cattle, float32, 1 thread
     assert curves(single, "dense_blas")[0][:, 0].tolist() == [1 / 4, 10 / 4, 32 / 4]
@@ -187,8 +191,65 @@ def test_prediction_draws_the_pooled_value_and_each_fold(frame):
     y = rows.index("cattle · yield")
     on_row = [line.get_xdata() for line in at.lines if np.allclose(line.get_ydata(), y)]
     assert sorted(float(x) for values in on_row for x in np.atleast_1d(values)) == pytest.approx(
-        [0.40, 0.42, 0.42, 0.44]
+        [0.40, 0.42, 0.42, 0.42, 0.44]  # the folds, their mean, the pooled
     )
+
+
+def test_prediction_says_what_was_not_computed(frame):
+    gone = (frame["dataset"] == "cattle") & frame["metric"].astype(str).str.startswith("reliability")
+    assert "not computed" not in texts(figures.load("prediction").draw(frame))
+    assert "not computed" in texts(figures.load("prediction").draw(frame[~gone]))
+
+
+def test_no_legend_lies_on_a_label_of_an_axis(frame, tmp_path):
+    from bench.figures import _crossvalidation
+
+    folds = pd.DataFrame({"trait": "milk", "fold": range(3), "ability": [0.1, 0.5, 0.3]})
+    folds = folds.assign(ability_low=folds["ability"] - 0.2, ability_high=folds["ability"] + 0.2, over="pooled")
+    animals = pd.DataFrame({"trait": "milk", "fixed": 0.0, "ebv": [0.1, 0.2], "y": [1.0, 2.0]})
+    drawn = [figures.load("gram").draw(contaminated(tmp_path, "dsyrk")), _crossvalidation.draw(animals, folds, folds)]
+    for figure in drawn:
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        named = [at.xaxis.label for at in figure.axes if at.get_xlabel()]
+        assert named
+        assert not any(legend.get_window_extent().overlaps(label.get_window_extent()) for label in named)
+        assert not any(legend.get_window_extent().overlaps(at.get_window_extent()) for at in figure.axes)
+    said = [text.get_text() for text in drawn[1].legends[0].get_texts()]
+    assert sorted(said) == ["fold, 95 % interval", "pooled", "pooled, 95 % interval", "slope 1"]
+
+
+def test_single_step_convergence_names_what_makes_no_passes(frame):
+    figure = figures.load("single_step_convergence").draw(frame)
+    assert "no passes: SS-H" in {at.get_title("right") for at in figure.axes}
+    widths = {line.get_label(): line.get_linewidth() for line in figure.legends[0].get_lines()}
+    assert widths["prior-PCG"] > widths["SS-H"]
+
+
+def test_panels_of_dblup_prediction_share_one_scale_in_the_order_of_the_table(frame):
+    figure, drawn = figures.load("dblup_prediction").draw(frame), tables.load("dblup_prediction").draw(frame)
+    shown = [at for at in figure.axes if at.axison]
+    assert len({at.get_xlim() for at in shown}) == 1
+    names = list(dict.fromkeys(drawn["dataset"] + " · " + drawn["trait"]))
+    assert [at.get_title("left").split("\n")[0] for at in shown] == names
+
+
+def test_weights_have_one_scale_on_both_axes_and_no_point_at_an_edge(frame):
+    at = figures.load("dblup_annotations").draw(frame).axes[0]
+    assert at.get_xlim() == at.get_ylim()
+    for line in at.lines:
+        for values in line.get_data():
+            assert at.get_xlim()[0] * 1.5 < min(values)
+            assert max(values) < at.get_xlim()[1] / 1.5
+
+
+def test_dblup_learned_has_the_markers_of_its_legend_and_says_that_lambda_falls(frame):
+    figure = figures.load("dblup_learned").draw(frame)
+    markers = [line for line in figure.legends[0].get_lines() if line.get_marker() != "None"]
+    assert markers
+    assert {line.get_markerfacecolor() for line in markers} == {"none"}
+    assert figure.axes[2].get_xlabel() == "λ, falling from left to right"
+    assert figure.axes[2].xaxis_inverted()
 
 
 def test_prediction_has_no_panel_for_accuracy_where_no_breeding_values_are_known(frame):

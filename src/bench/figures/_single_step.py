@@ -92,7 +92,7 @@ def handles(variants: Iterable[str], *, lines: bool = False) -> list[Line2D]:
             color=look(v).colour,
             marker="" if lines else look(v).marker,
             label=TITLES.get(v, v),
-            lw=width(v) if lines else None,
+            lw=width(v) if lines else 1.1,
         )
         for v in ordered(variants)
     ]

@@ -16,7 +16,8 @@ CAPTION = (
     "Median of the paired differences from REML with equal weights, with 95 % bootstrap intervals: of the "
     "predictive ability in each left-out fold (recorded traits), and of the accuracy in the held-out fifth of each "
     "replicate (simulated traits). Everything is learned without the individuals that are predicted. A panel per "
-    "data set and trait, with REML's own value in its title; right of the line, learning gains."
+    "data set and trait, with REML's own value in its title; right of the line, learning gains. "
+    "All panels have one scale."
 )
 COLUMNS = 3
 MOST = 12
@@ -59,4 +60,5 @@ def _panel(at: Axes, of: pd.DataFrame, methods: list[str]) -> None:
                     elinewidth=0.9, ms=4)  # fmt: skip
     at.grid(axis="x", color=style.LIGHT, lw=0.5)
     at.tick_params(axis="y", length=0)
+    at.tick_params(axis="x", labelbottom=True)  # of every panel: below some there is none
     at.locator_params(axis="x", nbins=4)
