@@ -35,7 +35,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
 
     def verb(name: str, summary: str) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=summary, description=calls[name].__doc__ or summary)
-        made.set_defaults(call=calls[name])
+        made.set_defaults(call=calls[name], usage_error=made.error)
         return made
 
     def path(at: argparse.ArgumentParser, *flags: str, help: str, **more: Any) -> None:

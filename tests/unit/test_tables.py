@@ -499,9 +499,8 @@ def test_contaminated_sessions_are_marked_and_explained_below_the_table(tmp_path
     assert len(marked) == 6
     assert all(cells[0] == "cattle †" and "decompress" in cells for cells in marked)
     for text in (page, (tmp_path / "products.md").read_text()):
-        assert (
-            "† Contaminated: something else disturbed the machine in this session (other processes took 40%" in text
-        )
+        said = "† Contaminated: something else disturbed the machine (6 of 12 rows: other processes took 40 % of the"
+        assert said in text
     assert "contaminated" not in (tmp_path / "products.md").read_text().split("Contaminated:")[0]
 
 
@@ -523,10 +522,20 @@ def test_every_table_of_times_marks_contaminated_sessions(tmp_path):
 
 
 def test_many_reasons_are_not_all_written_below_the_table():
-    drawn = pd.DataFrame({"dataset": list("abcdefghijkl"), "contaminated": [f"reason {i}" for i in range(12)]})
+    drawn = pd.DataFrame({"dataset": list("abcdefghijkl"), "contaminated": [f"reason {x}" for x in "abcdefghijkl"]})
     said = _page.footnote(drawn)
-    assert "reason 7; … and 4 more reasons, in the CSV file" in said
-    assert "reason 8" not in said
+    assert "reason h; … and 4 more reasons, in the CSV file" in said
+    assert "reason i" not in said
+
+
+def test_reasons_that_differ_in_their_number_are_one_with_its_range():
+    took, switches = "other processes took {}% of the usable cores", "{} involuntary switches a second"
+    reasons = [f"{took.format(51)}; {took.format(90)}", took.format(70), f"{took.format(60)}; {switches.format(130)}"]
+    said = _page.footnote(pd.DataFrame({"dataset": list("abcd"), "contaminated": [*reasons, None]}))
+    assert said == (
+        "† Contaminated: something else disturbed the machine (3 of 4 rows: other processes took 51 to 90 % of the "
+        "usable cores; 1 of 4 rows: 130 involuntary switches a second)."
+    )
 
 
 def in_processes(doc: Document, factors: tuple[float, ...]) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -276,6 +277,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
+NUMBER = re.compile(r"\d+")  # in a reason, which has one: `other processes took 40% of the usable cores`
 GOOD = {"ok", "converged"}  # a status that nothing is wrong with
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
         "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
@@ -314,15 +316,26 @@ def _contaminated(drawn: pd.DataFrame) -> list[str]:
 
 
 def footnote(drawn: pd.DataFrame) -> str:
-    """What the daggers mean, with every reason once; "" where there is none."""
-    reasons = list(dict.fromkeys(filter(None, _contaminated(drawn))))
-    if not reasons:
-        return ""
-    more = (
-        f"; … and {len(reasons) - MOST_REASONS} more reasons, in the CSV file" if len(reasons) > MOST_REASONS else ""
-    )
-    said = "; ".join(reasons[:MOST_REASONS])
-    return f"{DAGGER} Contaminated: something else disturbed the machine in this session ({said}{more})."
+    """What the daggers mean: each kind of reason once, with the rows that it is told of and the range of its number;
+    "" where there is none."""
+    found: dict[str, tuple[set[int], list[int]]] = {}
+    for row, said in enumerate(_contaminated(drawn)):
+        for reason in filter(None, said.split("; ")):
+            rows, numbers = found.setdefault(NUMBER.sub("{}", reason, count=1), (set(), []))
+            rows.add(row)
+            numbers += [int(number) for number in NUMBER.findall(reason)[:1]]
+    kinds = [
+        f"{len(rows)} of {len(drawn)} rows: {kind.replace('{}', _range(numbers), 1).replace('%', ' %', 1)}"
+        for kind, (rows, numbers) in found.items()
+    ]
+    if len(kinds) > MOST_REASONS:
+        kinds[MOST_REASONS:] = [f"… and {len(kinds) - MOST_REASONS} more reasons, in the CSV file"]
+    return f"{DAGGER} Contaminated: something else disturbed the machine ({'; '.join(kinds)})." if kinds else ""
+
+
+def _range(numbers: list[int]) -> str:
+    ends = [f"{end}" for end in sorted({min(numbers), max(numbers)})] if numbers else []
+    return " to ".join(ends)
 
 
 def header(name: str) -> str:
