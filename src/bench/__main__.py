@@ -193,12 +193,16 @@ def refuse(options: argparse.Namespace) -> None:
 def collect(options: argparse.Namespace) -> None:
     """Join result documents to the long table that every table and figure reads."""
     from bench import collect as collecting
+    from bench import front
 
     try:
         paths = [Path(line) for line in options.documents.read_text().splitlines() if line]
     except OSError as error:
         raise BenchError(f"{options.documents}: cannot be read ({error.strerror}); it lists the documents") from None
-    collecting.write(collecting.collect(paths), options.out)
+    frame = collecting.collect(paths)
+    if options.front:
+        front.write(frame, options.front)
+    collecting.write(frame, options.out)
 
 
 def history(options: argparse.Namespace) -> None:

@@ -148,6 +148,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
 
     at = verb("collect", "join result documents to one table")
     path(at, "--documents", help="file with the documents' paths, one a line")
+    path(at, "--front", default=None, help="also write what the report's first page says of the run (.rst)")
     path(at, "--out", help="parquet file to write")
 
     _history(verb("history", "the measurements of many commits: a store, its figures, its steps"))

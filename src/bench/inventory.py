@@ -131,8 +131,8 @@ def to_text(facts: dict[str, Any]) -> str:
 
 
 def kernel_lines() -> list[str]:
-    """A line per kernel, which says what it is, and a line per target: whether this machine runs it. Many targets that
-    lack the same have one line."""
+    """A line per kernel, which says what it is, and a line per target: whether this machine runs it. Many targets
+    that lack the same have one line."""
     here = this_machine()
     lines = []
     for name in kernels.names():
