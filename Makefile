@@ -120,8 +120,8 @@ $(VENV)/.run-installed: envs/run.txt envs/build.txt pyproject.toml | $(BIN)/pyth
 	@touch $@
 
 # The two exclude each other: installing one takes the other away.
-cuda12: other := cupy-cuda13x nvidia-cuda-nvrtc
-cuda13: other := cupy-cuda12x nvidia-cuda-nvrtc-cu12
+cuda12: other := cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cublas
+cuda13: other := cupy-cuda12x nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cublas-cu12
 cuda12 cuda13: environment
 	$(uninstall) $(other)
 	$(install) --require-hashes -r envs/$@.txt

@@ -47,6 +47,8 @@ class State:
     stream: Any = None
     now: float = 0.0  # seconds, as events tell them: a millisecond a launch
     lost_after: int = -1  # launches, then the device is lost; -1: never
+    busy: set[int] = field(default_factory=set)  # devices whose default stream nobody has waited for
+    pinned: list[int] = field(default_factory=list)  # bytes of each piece of pinned memory
 
 
 STATE = State()
@@ -119,7 +121,7 @@ class ndarray(NDArrayOperatorsMixin):
         return self._held.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
-        return self._held.__dlpack_device__()
+        return 2, self.device
 
     def get(self, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
         STATE.copied.append(self.nbytes)
@@ -206,6 +208,9 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
         return value if dtype is None else value.astype(dtype, copy=False)
     if isinstance(value, np.ndarray):
         STATE.copied.append(value.nbytes)
+        STATE.busy.add(STATE.device)
+    elif isinstance(value, ndarray):  # CuPy's copy waits for what this device does, not for what that one does
+        assert value.device not in STATE.busy, "an array that another device may still be making"
     return ndarray(np.array(_opened(value), dtype))
 
 
@@ -219,6 +224,8 @@ def concatenate(parts: list[ndarray]) -> ndarray:
 
 
 def from_dlpack(value: Any) -> ndarray:
+    if value.__dlpack_device__()[0] == 1:
+        raise TypeError("CPU arrays cannot be directly imported to CuPy.")
     return ndarray(np.from_dlpack(value))
 
 
@@ -244,6 +251,8 @@ class Stream:
 
     def synchronize(self) -> None:
         self.run(len(self.waiting))
+        if self is Stream.default:
+            STATE.busy.discard(STATE.device)
 
     def run(self, until: int) -> None:
         for _ in range(until):
@@ -286,7 +295,7 @@ class Event:
         self._reached = False
         self._stream.waiting.append(self._pass)
         if self._stream is Stream.default or not STATE.lazy:
-            self._stream.synchronize()
+            self._stream.run(len(self._stream.waiting))
 
     def _pass(self) -> None:
         self._reached = True
@@ -330,6 +339,7 @@ class Function:
         fences = [a.fence for a in arguments if isinstance(a, ndarray) and a.fence is not None]
         opened = tuple(_strict(a, STATE.device) if isinstance(a, ndarray) else a for a in arguments)
         STATE.launched.append(self._name)
+        STATE.busy.add(STATE.device)
         STATE.now += 1e-3
         STATE.lost = STATE.lost or len(STATE.launched) == STATE.lost_after
         _alive()
@@ -393,17 +403,31 @@ def _memory() -> tuple[int, int]:
     return STATE.free + (256 << 20), 1 << 40
 
 
+def _pinned_memory(size: int) -> np.ndarray:
+    STATE.pinned.append(size)
+    return _poisoned(size, np.uint8)
+
+
 cuda = types.SimpleNamespace(
     Device=Device,
     Event=Event,
     Stream=Stream,
     get_current_stream=lambda: STATE.stream or Stream.default,
     get_elapsed_time=lambda one, other: 1e3 * (other.at - one.at),
-    runtime=types.SimpleNamespace(getDeviceCount=_count, getDeviceProperties=_properties, memGetInfo=_memory),
+    runtime=types.SimpleNamespace(
+        getDeviceCount=_count,
+        getDeviceProperties=_properties,
+        memGetInfo=_memory,
+        driverGetVersion=lambda: 13000,
+        deviceGetPCIBusId=lambda number: f"0000:0{number}:00.0",
+    ),
+    PinnedMemory=_pinned_memory,
+    PinnedMemoryPointer=lambda memory, offset: memory[offset:],
 )
 __version__ = "0 (stand-in)"
 
 
 def empty_pinned(shape: Any, dtype: Any = float) -> np.ndarray:
-    """cupyx's."""
+    """cupyx's, of the pool, which rounds up to a power of two."""
+    STATE.pinned.append(1 << (int(np.prod(shape)) * np.dtype(dtype).itemsize).bit_length())
     return _poisoned(shape, dtype)

@@ -195,6 +195,10 @@ class TestStreamed:
         np.testing.assert_array_equal(streamed[0], whole.matmul(V))
         np.testing.assert_array_equal(streamed[1], whole.rmatmul(U))
 
+    def test_the_hosts_copy_is_no_larger_than_the_genotypes(self, gpu, small):
+        assert opened(gpu, small, "sm_90").streamed
+        assert max(gpu.pinned) == small.packed.codes.nbytes  # 273,000: CuPy's pool would take 524,288
+
     def test_both_directions_take_one_passage(self, gpu, small):
         Z = opened(gpu, small, "sm_90")
         U = small.numbers(520, 2, integers=True)
@@ -237,7 +241,7 @@ class TestVectors:
         assert not gpu.copied
         np.testing.assert_array_equal(got.get(), case.counted @ V.get())
 
-    def test_jax_arrays_come_and_go_without_numpy(self, gpu):
+    def test_jax_arrays_of_the_host_come_and_go(self, gpu):
         jnp = pytest.importorskip("jax.numpy")
         case = Case.of(40, 30)
         Z = opened(gpu, case)
@@ -309,6 +313,18 @@ class TestRefusals:
     def test_no_nvrtc(self, gpu, monkeypatch):
         monkeypatch.setattr(cuda.nvrtc, "lacks", lambda: "NVRTC, the CUDA compiler, is not installed")
         assert "NVRTC" in self.lacks()
+
+    def test_no_headers(self, gpu, monkeypatch):
+        reason = "the headers of CUDA's runtime, which CuPy needs, are not installed"
+        monkeypatch.setattr(cuda.nvrtc, "lacks_headers", lambda: reason)
+        assert self.lacks() == reason
+
+    def test_no_cublas(self, gpu):
+        with pytest.raises(BenchError, match=r"GPU 0: a library of CUDA is missing .*libcublas.*; install the extra"):
+            with cuda.told("GPU 0"):
+                raise ImportError('Failure finding "libcublas.so.13": No such file')
+        with pytest.raises(ImportError), cuda.told("GPU 0"):
+            raise ImportError("cannot import name 'bench'")
 
     def test_out_of_memory_on_the_device(self, gpu):
         Z = opened(gpu, Case.of(200, 100))

@@ -53,6 +53,7 @@ def toy(tmp_path_factory):
         patch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=cupy_stand_in.empty_pinned))
         patch.setattr(nvrtc, "compiled", compiled)
         patch.setattr(nvrtc, "lacks", lambda: None)
+        patch.setattr(nvrtc, "lacks_headers", lambda: None)
         patch.setattr(nvrtc, "version", lambda: "13.0")
         patch.setattr(profile.shutil, "which", lambda _: None)
         patch.setattr(run, "exclusive", contextlib.nullcontext)
@@ -203,6 +204,16 @@ def test_what_has_been_measured_is_there_when_the_time_ends(emulated, tmp_path):
     assert "6 s of them kept for what is more important" in frame["reason"][1]
 
 
+def test_a_step_needs_time_for_its_size(emulated, tmp_path, monkeypatch):
+    """The last one begun must end in time as well: at 3.1 million and 32 columns, vectors alone take seconds."""
+    settings, needs = dataclasses.replace(TOY, columns=(2, 32)), {}
+    session = session_in(tmp_path, settings)
+    monkeypatch.setattr(session, "step", lambda case, call, **how: needs.setdefault(case, how["needs"]))
+    times.time_size(session, [Gpu(0, "sm_80")], 100_000)
+    narrow, wide = (needs[f"times 100000 x 300, sm_80, k = {k}"] for k in (2, 32))
+    assert wide - narrow == pytest.approx(2e-7 * 100_000 * 30)
+
+
 def test_a_gpu_that_is_lost_loses_nothing(emulated, tmp_path):
     emulated.lost_after = 25
     session = run.run(tmp_path, TOY, clock(), lambda _: None)
@@ -257,6 +268,7 @@ def test_what_does_not_fit_the_memory_is_refused_with_the_figures(emulated, tmp_
         ("driver", "cudaErrorInsufficientDriver"),
         ("capability", "no kernel is made for compute capability 3.5"),
         ("nvrtc", "NVRTC, the CUDA compiler, is not installed"),
+        ("headers", "the headers are not installed"),
     ],
 )
 def test_what_a_run_cannot_do_without_is_a_sentence(emulated, tmp_path, monkeypatch, capsys, broken, said):
@@ -274,6 +286,8 @@ def test_what_a_run_cannot_do_without_is_a_sentence(emulated, tmp_path, monkeypa
         monkeypatch.setattr(cupy_stand_in.cuda.runtime, "getDeviceCount", old)
     elif broken == "capability":
         emulated.capability = "3.5"
+    elif broken == "headers":
+        monkeypatch.setattr(nvrtc, "lacks_headers", lambda: "the headers are not installed")
     else:
         monkeypatch.setattr(nvrtc, "version", absent)
     assert main(["gpu", "--out", str(tmp_path)]) == 2
