@@ -47,7 +47,6 @@ class State:
     stream: Any = None
     now: float = 0.0  # seconds, as events tell them: a millisecond a launch
     lost_after: int = -1  # launches, then the device is lost; -1: never
-    busy: set[int] = field(default_factory=set)  # devices whose default stream nobody has waited for
     pinned: list[int] = field(default_factory=list)  # bytes of each piece of pinned memory
 
 
@@ -208,9 +207,6 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
         return value if dtype is None else value.astype(dtype, copy=False)
     if isinstance(value, np.ndarray):
         STATE.copied.append(value.nbytes)
-        STATE.busy.add(STATE.device)
-    elif isinstance(value, ndarray):  # CuPy's copy waits for what this device does, not for what that one does
-        assert value.device not in STATE.busy, "an array that another device may still be making"
     return ndarray(np.array(_opened(value), dtype))
 
 
@@ -251,8 +247,6 @@ class Stream:
 
     def synchronize(self) -> None:
         self.run(len(self.waiting))
-        if self is Stream.default:
-            STATE.busy.discard(STATE.device)
 
     def run(self, until: int) -> None:
         for _ in range(until):
@@ -295,7 +289,7 @@ class Event:
         self._reached = False
         self._stream.waiting.append(self._pass)
         if self._stream is Stream.default or not STATE.lazy:
-            self._stream.run(len(self._stream.waiting))
+            self._stream.synchronize()
 
     def _pass(self) -> None:
         self._reached = True
@@ -339,7 +333,6 @@ class Function:
         fences = [a.fence for a in arguments if isinstance(a, ndarray) and a.fence is not None]
         opened = tuple(_strict(a, STATE.device) if isinstance(a, ndarray) else a for a in arguments)
         STATE.launched.append(self._name)
-        STATE.busy.add(STATE.device)
         STATE.now += 1e-3
         STATE.lost = STATE.lost or len(STATE.launched) == STATE.lost_after
         _alive()

@@ -118,6 +118,40 @@ def test_results_do_not_depend_on_splits_paths_or_gpus(gpu):
         np.testing.assert_array_equal(ZtU, found[0][1])
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_other_gpus_copy_what_the_first_has_made(gpu, monkeypatch, streamed):
+    """CuPy's copy from another GPU waits for its own stream, not for the one that makes what is copied."""
+    gpu.devices, gpu.free = 2, 1_200_000 if streamed else 1 << 30
+    monkeypatch.setenv(cuda.COUNT, "2")
+    case = Case.of(1030, 2100)
+    Z = opened(gpu, case, "sm_90")
+    assert Z.streamed == streamed
+    made, copies = [False], []  # whether the first GPU has done what it was last asked to make for the others
+    launch, wait, asarray = cupy_stand_in.Function.__call__, cupy_stand_in.Stream.synchronize, cupy_stand_in.asarray
+
+    def launching(self, *arguments, **options):
+        if self.name == "largest_magnitudes":
+            made[0] = False
+        return launch(self, *arguments, **options)
+
+    def waiting(self):
+        made[0] = made[0] or gpu.device == 0
+        wait(self)
+
+    def copying(value, dtype=None):
+        if isinstance(value, cupy_stand_in.ndarray) and (value.device, gpu.device) == (0, 1):
+            copies.append(made[0])
+        return asarray(value, dtype)
+
+    monkeypatch.setattr(cupy_stand_in.Function, "__call__", launching)
+    monkeypatch.setattr(cupy_stand_in.Stream, "synchronize", waiting)
+    monkeypatch.setattr(cupy_stand_in, "asarray", copying)
+    V, U = case.numbers(2100, 1), case.numbers(1030, 1)
+    Z.matmul(V), Z.rmatmul(U), Z.through(U, lambda snps, T: T)
+    assert len(copies) > 5
+    assert all(copies)
+
+
 @pytest.mark.parametrize("k", [12, 33])
 def test_many_columns_go_in_groups(gpu, k):
     case = Case.of(130, 140)
@@ -320,9 +354,9 @@ class TestRefusals:
         assert self.lacks() == reason
 
     def test_no_cublas(self, gpu):
-        with pytest.raises(BenchError, match=r"GPU 0: a library of CUDA is missing .*libcublas.*; install the extra"):
-            with cuda.told("GPU 0"):
-                raise ImportError('Failure finding "libcublas.so.13": No such file')
+        said = r"GPU 0: a library of CUDA is missing .*libcublas.*; install the extra"
+        with pytest.raises(BenchError, match=said), cuda.told("GPU 0"):
+            raise ImportError('Failure finding "libcublas.so.13": No such file')
         with pytest.raises(ImportError), cuda.told("GPU 0"):
             raise ImportError("cannot import name 'bench'")
 

@@ -22,7 +22,8 @@ TOOL_SECONDS = 60.0  # of a profiler
 def run(folder: Path, settings: Settings, clock: Clock = CLOCK, say: Callable[[str], object] = said) -> Session:
     """Measure the first GPU into `folder`/gpu.json, which is whole after every step.
 
-    BenchError: no CuPy, no driver, no GPU, one that no kernel is made for, no NVRTC or headers; the document then says why.
+    BenchError: no CuPy, no driver, no GPU, one that no kernel is made for, no NVRTC, no headers; the document then
+    says why.
     """
     document = Document({"experiment": "gpu", "case": "gpu"}, collect_provenance(version=VERSION))
     session = Session(folder, settings, document, clock, say)

@@ -66,8 +66,9 @@ def on_host(array: Any) -> np.ndarray:
 def column_sums(A: Any) -> Any:
     """(k,) sums of the columns of A (n, k), where A lies.
 
-    On a GPU in two stages: CuPy sums the rows of eight or so columns in one block of threads, so that ten columns keep
-    two of a hundred multiprocessors busy. First every PIECE-th row is added up, then the PIECE sums of each column.
+    On a GPU in two stages: however many rows there are, CuPy sums few columns in one or two blocks of threads, which
+    keep as many of an H100's 132 multiprocessors busy. First every PIECE-th row is added up, then PIECE sums of each
+    column.
     """
     if isinstance(A, np.ndarray):
         return A.sum(axis=0)

@@ -9,7 +9,6 @@ import numpy as np
 
 from bench.kernels._cuda.gpu import pinned
 
-
 ON_HOST = 1  # DLPack's kDLCPU
 
 

@@ -59,7 +59,7 @@ def pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def pinned_exactly(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """The same, not of the pool, which gives the next power of two bytes: for what is large, and given back at once."""
+    """The same, but not of the pool, which rounds up to a power of two: for what is large, and given back at once."""
     cuda, size = importlib.import_module("cupy").cuda, math.prod(shape) * np.dtype(dtype).itemsize
     return np.ndarray(shape, dtype, buffer=cuda.PinnedMemoryPointer(cuda.PinnedMemory(size), 0))
 
@@ -83,7 +83,8 @@ def told(where: str) -> Iterator[None]:
         if name in {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
             raise DeviceLost(f"{where}: CuPy says {_first_line(error)}") from None
         if isinstance(error, ImportError) and NO_LIBRARY in str(error):
-            raise BenchError(f"{where}: a library of CUDA is missing ({_first_line(error)}); {nvrtc.EXTRAS}") from None
+            said = f"{where}: a library of CUDA is missing ({_first_line(error)})"
+            raise BenchError(f"{said}; {nvrtc.EXTRAS}") from None
         raise
 
 
