@@ -57,8 +57,8 @@ endef
 run: environment
 	@mkdir -p results
 	@$(find_results); status=0; $(SNAKEMAKE) --quiet rules || status=$$?; \
-	( $(draw_report) ) || status=$$?; \
-	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: see the messages above and $$results/logs;"; \
+	if [ $$status = 0 ] || [ -e "$$results/measurements.parquet" ]; then ( $(draw_report) ) || status=$$?; fi; \
+	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: see the messages above;"; \
 	  echo "the report, if there is one, is of the last complete run."; \
 	  echo "Correct what they name, then run make again: what is finished is kept."; fi; \
 	exit $$status

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -51,6 +52,16 @@ onstart:
     cluster.check(workflow.executor_plugin.name, PARTITIONS, node=CONFIG.node)
     guard.hold(RESULTS)
     write_text(PLANNED, "\n".join(TARGETS) + "\n")
+
+
+onerror:
+    # make hides Snakemake's own words with the rules'.
+    for job in sorted(workflow.scheduler.failed, key=str):
+        for log in map(Path, job.log):
+            said = f"\n{job.name} failed; {log} ends with\n{cluster.end_of(log)}"
+            print(said, file=sys.stderr)
+    for said in cluster.killed(Path(".snakemake/slurm_logs"), since=Path(PLANNED)):
+        print(said, file=sys.stderr)
 
 
 include: "workflow/rules/common.smk"

@@ -1,7 +1,4 @@
 # What a run on a cluster needs beside its profile.
-from pathlib import Path
-
-
 # Small enough for the machine that starts the run.
 localrules:
     all,
@@ -9,8 +6,3 @@ localrules:
     collect,
     table,
     figure,
-
-
-onerror:
-    for said in cluster.killed(Path(".snakemake/slurm_logs"), since=Path(PLANNED)):
-        print(said, file=sys.stderr)
