@@ -16,7 +16,7 @@ from compiler import compiled
 from bench import collect
 from bench.__main__ import main
 from bench.errors import BenchError
-from bench.gpu import check, figure, generate, predict, profile, report, run, stages, tables, times
+from bench.gpu import check, device, figure, generate, predict, profile, report, run, stages, tables, times
 from bench.gpu.session import Session, Settings
 from bench.kernels._cuda import nvrtc
 from bench.kernels._cuda.gpu import Gpu
@@ -446,6 +446,20 @@ for found in pkgutil.iter_modules(bench.gpu.__path__):
 from bench.__main__ import main
 sys.exit(main(["gpu", "--out", sys.argv[1]]))
 """
+
+
+def test_clocks_are_those_of_the_gpu_that_is_used(emulated, tmp_path, monkeypatch):
+    """nvidia-smi's GPU 0 is another one where a job was given some of a node's."""
+    asked, said = [], "1980, 1980, 2619, 310.5, [N/A]"
+    monkeypatch.setattr(device.shutil, "which", lambda _: "nvidia-smi")
+    answer = types.SimpleNamespace(returncode=0, stdout=f"{said}\n")
+    monkeypatch.setattr(device.subprocess, "run", lambda command, **_: asked.append(command) or answer)
+    monkeypatch.setattr(cupy_stand_in.cuda.runtime, "deviceGetPCIBusId", lambda number: f"0000:5{number}:00.0")
+    session = session_in(tmp_path)
+    device.state(session, "before")
+    assert asked[0][:3] == ["nvidia-smi", "-i", "0000:50:00.0"]
+    found = {row["metric"]: row["value"] for row in session.document.rows}
+    assert found == {"clock_sm": 1.98e9, "clock_sm_most": 1.98e9, "clock_memory": 2.619e9, "power": 310.5}
 
 
 def test_a_machine_without_the_other_packages_suffices(tmp_path):
