@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import sys
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -54,16 +53,6 @@ onstart:
     write_text(PLANNED, "\n".join(TARGETS) + "\n")
 
 
-onerror:
-    # make hides Snakemake's own words with the rules'.
-    for job in sorted(workflow.scheduler.failed, key=str):
-        for log in map(Path, job.log):
-            said = f"\n{job.name} failed; {log} ends with\n{cluster.end_of(log)}"
-            print(said, file=sys.stderr)
-    for said in cluster.killed(Path(".snakemake/slurm_logs"), since=Path(PLANNED)):
-        print(said, file=sys.stderr)
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/kernels.smk"
@@ -87,5 +76,5 @@ rule all:
         TARGETS,  # so that a document that is gone is made again
 
 
-include: "workflow/rules/cluster.smk"
+include: "workflow/rules/run.smk"
 include: "workflow/rules/machine.smk"  # last: it goes over all rules
