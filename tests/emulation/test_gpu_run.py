@@ -21,6 +21,7 @@ from bench.gpu.session import Session, Settings
 from bench.kernels._cuda import nvrtc
 from bench.kernels._cuda.gpu import Gpu
 from bench.kernels.gpu_2bit.matrix import GpuMatrix
+from bench.machine import this_machine
 from bench.measure import Clock
 from bench.record import Document
 
@@ -264,6 +265,7 @@ def test_what_does_not_fit_the_memory_is_refused_with_the_figures(emulated, tmp_
     ("broken", "said"),
     [
         ("cupy", "CuPy cannot be imported"),
+        ("gpu", "an NVIDIA GPU is needed, and this machine lists none (CuPy cannot be imported"),
         ("devices", "no GPU can be used"),
         ("driver", "cudaErrorInsufficientDriver"),
         ("capability", "no kernel is made for compute capability 3.5"),
@@ -278,7 +280,9 @@ def test_what_a_run_cannot_do_without_is_a_sentence(emulated, tmp_path, monkeypa
     def absent() -> str:
         raise BenchError("NVRTC, the CUDA compiler, is not installed")
 
-    if broken == "cupy":
+    listed = () if broken == "gpu" else ("Stand-in",)
+    monkeypatch.setattr(device, "this_machine", lambda: dataclasses.replace(this_machine(), gpus=listed))
+    if broken in ("cupy", "gpu"):
         monkeypatch.setitem(sys.modules, "cupy", None)
     elif broken == "devices":
         emulated.devices = 0
