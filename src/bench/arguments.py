@@ -112,7 +112,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--genotypes", help="PREFIX of the candidates' .bed, .bim and .fam")
     path(at, "--effects", help="parquet with the columns snp, allele, frequency, effect")
     at.add_argument("--partial", action="store_true", help="SNPs with an effect may be absent")
-    path(at, "--out", help="parquet to write (animal, trait, ebv)")
+    path(at, "--out", help="table to write (animal, trait, ebv): .tsv, or else parquet")
 
     at = verb("oracle", "exact reference products of a data set, which every kernel must reproduce")
     path(at, "--dataset", help="dataset.json")
