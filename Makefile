@@ -57,8 +57,8 @@ endef
 run: environment
 	@mkdir -p results
 	@$(find_results); status=0; $(SNAKEMAKE) --quiet rules || status=$$?; \
-	( $(draw_report) ) || status=$$?; \
-	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: see the messages above and $$results/logs;"; \
+	if [ $$status = 0 ] || [ -e "$$results/measurements.parquet" ]; then ( $(draw_report) ) || status=$$?; fi; \
+	if [ $$status != 0 ]; then echo; echo "NOT COMPLETE: see the messages above;"; \
 	  echo "the report, if there is one, is of the last complete run."; \
 	  echo "Correct what they name, then run make again: what is finished is kept."; fi; \
 	exit $$status
@@ -120,8 +120,8 @@ $(VENV)/.run-installed: envs/run.txt envs/build.txt pyproject.toml | $(BIN)/pyth
 	@touch $@
 
 # The two exclude each other: installing one takes the other away.
-cuda12: other := cupy-cuda13x nvidia-cuda-nvrtc
-cuda13: other := cupy-cuda12x nvidia-cuda-nvrtc-cu12
+cuda12: other := cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cublas
+cuda13: other := cupy-cuda12x nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-cublas-cu12
 cuda12 cuda13: environment
 	$(uninstall) $(other)
 	$(install) --require-hashes -r envs/$@.txt

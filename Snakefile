@@ -76,5 +76,5 @@ rule all:
         TARGETS,  # so that a document that is gone is made again
 
 
-include: "workflow/rules/cluster.smk"
+include: "workflow/rules/run.smk"
 include: "workflow/rules/machine.smk"  # last: it goes over all rules

@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     A fault of this program is 70 and a traceback: Python's own status for it, 1, is a verdict of `compare`.
     """
-    options = parser().parse_args(arguments)
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:  # argparse would print the usage of `bench`, which names no option
+        options.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return options.call(options) or 0
     except BenchError as error:
@@ -58,6 +60,8 @@ def machine(options: argparse.Namespace) -> None:
     from bench.inventory import describe, to_text
     from bench.record import write_json
 
+    if options.limits is None:
+        print("bench machine: compiling and measuring, about a minute", file=sys.stderr)
     facts = describe(limits=options.limits, compiler=options.compiler)
     if options.out:
         write_json(options.out, facts)
@@ -189,12 +193,16 @@ def refuse(options: argparse.Namespace) -> None:
 def collect(options: argparse.Namespace) -> None:
     """Join result documents to the long table that every table and figure reads."""
     from bench import collect as collecting
+    from bench import front
 
     try:
         paths = [Path(line) for line in options.documents.read_text().splitlines() if line]
     except OSError as error:
         raise BenchError(f"{options.documents}: cannot be read ({error.strerror}); it lists the documents") from None
-    collecting.write(collecting.collect(paths), options.out)
+    frame = collecting.collect(paths)
+    if options.front:
+        front.write(frame, options.front)
+    collecting.write(frame, options.out)
 
 
 def history(options: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
 
     def verb(name: str, summary: str) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=summary, description=calls[name].__doc__ or summary)
-        made.set_defaults(call=calls[name])
+        made.set_defaults(call=calls[name], usage_error=made.error)
         return made
 
     def path(at: argparse.ArgumentParser, *flags: str, help: str, **more: Any) -> None:
@@ -112,7 +112,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     path(at, "--genotypes", help="PREFIX of the candidates' .bed, .bim and .fam")
     path(at, "--effects", help="parquet with the columns snp, allele, frequency, effect")
     at.add_argument("--partial", action="store_true", help="SNPs with an effect may be absent")
-    path(at, "--out", help="parquet to write (animal, trait, ebv)")
+    path(at, "--out", help="table to write (animal, trait, ebv): .tsv, or else parquet")
 
     at = verb("oracle", "exact reference products of a data set, which every kernel must reproduce")
     path(at, "--dataset", help="dataset.json")
@@ -148,6 +148,7 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
 
     at = verb("collect", "join result documents to one table")
     path(at, "--documents", help="file with the documents' paths, one a line")
+    path(at, "--front", default=None, help="also write what the report's first page says of the run (.rst)")
     path(at, "--out", help="parquet file to write")
 
     _history(verb("history", "the measurements of many commits: a store, its figures, its steps"))

@@ -11,6 +11,7 @@ from bench.build import installed
 from bench.errors import BenchError
 from bench.genotypes.bim_fam import read_bim, read_fam
 from bench.genotypes.checks import GenotypeReport, check_genotypes, parent_pairs
+from bench.genotypes.dataset import write_table
 from bench.genotypes.packed import PackedGenotypes
 from bench.matrix import GenotypeMatrix
 from bench.models.prediction import predict, read_effects
@@ -35,7 +36,7 @@ def check_files(genotypes: Path | str, pedigree: Path | str | None = None) -> Ge
 def predict_candidates(
     genotypes: Path | str, effects: Path | str, out: Path | str, *, partial: bool = False, kernel: str = "auto"
 ) -> pd.DataFrame:
-    """Write the table animal, trait, ebv (parquet), and return it.
+    """Write the table animal, trait, ebv, and return it. out: tab-separated text if it ends in .tsv, else parquet.
 
     genotypes: PREFIX of .bed, .bim and .fam. effects, partial: models/prediction.py. BenchError: files that are
     missing or do not fit each other.
@@ -56,6 +57,9 @@ def predict_candidates(
             "ebv": ebv.ravel(),
         }
     )
-    with atomic_path(out) as tmp:
-        table.to_parquet(tmp, index=False)
+    if Path(out).suffix == ".tsv":
+        write_table(Path(out), table)
+    else:
+        with atomic_path(out) as tmp:
+            table.to_parquet(tmp, index=False)
     return table

@@ -127,6 +127,8 @@ def check(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     """Predict the breeding values of genotyped candidates, without records of theirs, from SNP effects."""
     from bench.candidates import predict_candidates
+    from bench.inventory import counted
 
     made = predict_candidates(options.genotypes, options.effects, options.out, partial=options.partial)
-    print(f"{options.out}: {made['animal'].nunique()} candidates, {made['trait'].nunique()} traits")
+    sizes = counted(made["animal"].nunique(), "candidate"), counted(made["trait"].nunique(), "trait")
+    print(f"{options.out}: {', '.join(sizes)}")

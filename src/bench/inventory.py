@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,13 @@ if TYPE_CHECKING:
     from bench.genotypes.dataset import Dataset
 
 PLINK_MISSING = -9
+FEWEST_RECORDS = 3  # that GBLUP of a trait takes: one for the intercept, two for the variances
+FEW_TARGETS = 3  # so many have a line each
+
+
+def counted(count: int, what: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def describe(*, limits: Path | None = None, compiler: str = "g++") -> dict[str, Any]:
@@ -123,7 +131,8 @@ def to_text(facts: dict[str, Any]) -> str:
 
 
 def kernel_lines() -> list[str]:
-    """A line per kernel and target, with what the kernel is and whether this machine runs it."""
+    """A line per kernel, which says what it is, and a line per target: whether this machine runs it. Many targets
+    that lack the same have one line."""
     here = this_machine()
     lines = []
     for name in kernels.names():
@@ -133,9 +142,14 @@ def kernel_lines() -> list[str]:
             lines.append(f"{name}: cannot be loaded: {error}")
             continue
         lines.append(f"{name}: {kernel.summary}" + (f" [{kernel.cite}]" if kernel.cite else ""))
-        for target in kernel.all_targets:
-            reason = kernel.lacks(target, here)
-            lines.append(f"    {target:<10} {'cannot run here: ' + reason if reason else 'runs here'}")
+        said = [(target, kernel.lacks(target, here)) for target in kernel.all_targets]
+        for reason, of in groupby(said, key=lambda pair: pair[1]):
+            targets = [target for target, _ in of]
+            if reason and len(targets) > FEW_TARGETS:  # a GPU kernel without a GPU
+                targets = [f"{targets[0]} to {targets[-1]}, {len(targets)} targets:"]
+            lines += [
+                f"    {target:<10} {f'cannot run here: {reason}' if reason else 'runs here'}" for target in targets
+            ]
     return lines
 
 
@@ -145,7 +159,9 @@ def plan_lines(config: Config) -> list[str]:
     for name, cases in plan.all_cases(config).items():
         reasons = [plan.refusal(case, config) for case in cases.values()]
         refused = Counter(reason for reason in reasons if reason)
-        lines.append(f"{name}: {len(cases)} cases, {reasons.count(None)} may run here, {refused.total()} refused")
+        lines.append(
+            f"{name}: {counted(len(cases), 'case')}, {reasons.count(None)} may run here, {refused.total()} refused"
+        )
         lines += [f"    {count:>4} × {reason}" for reason, count in refused.most_common()]
     return lines
 
@@ -160,7 +176,9 @@ def dataset_lines(dataset: Dataset) -> tuple[list[str], list[str]]:
     for trait, column in table.items():
         known = column.dropna()
         spread = f"mean {known.mean():.6g}, {known.min():.6g} to {known.max():.6g}"
-        lines.append(f"    {trait}: {len(known)} records, {spread}")
+        lines.append(f"    {trait}: {counted(len(known), 'record')}, {spread}")
+        if len(known) < FEWEST_RECORDS:
+            warnings.append(f"{trait} has {counted(len(known), 'record')}; GBLUP needs at least {FEWEST_RECORDS}")
         if count := int((known == PLINK_MISSING).sum()):
             what = f"{PLINK_MISSING} in {count} of {len(known)} records"
             warnings.append(f"{trait} is {what}, which is a value like any other here; write NA for no record")

@@ -17,6 +17,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> cupy_stand_in.State:
     monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=cupy_stand_in.empty_pinned))
     monkeypatch.setattr(nvrtc, "compiled", compiled)
     monkeypatch.setattr(nvrtc, "lacks", lambda: None)
+    monkeypatch.setattr(nvrtc, "lacks_headers", lambda: None)
     monkeypatch.setattr(cupy_stand_in, "STATE", cupy_stand_in.State())
     cupy_stand_in.Stream.default.waiting.clear()
     return cupy_stand_in.STATE

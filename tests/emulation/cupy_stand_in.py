@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-# numpy functions that reach CuPy through __array_function__; a test holds them against CuPy where it is there.
+# numpy functions that reach CuPy through __array_function__; a test holds them against CuPy where it is there. Not
+# einsum and linalg.norm: of few long columns CuPy makes them slowly (solvers.operator.column_sums).
 FUNCTIONS = {
-    "array", "asarray", "ascontiguousarray", "broadcast_to", "column_stack", "concatenate", "copy", "einsum", "empty",
-    "full", "linalg.norm", "linalg.qr", "where", "zeros", "zeros_like", "empty_like", "ones_like", "sum",
+    "array", "asarray", "ascontiguousarray", "broadcast_to", "column_stack", "concatenate", "copy", "empty",
+    "full", "where", "zeros", "zeros_like", "empty_like", "ones_like", "sum",
 }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ class State:
     stream: Any = None
     now: float = 0.0  # seconds, as events tell them: a millisecond a launch
     lost_after: int = -1  # launches, then the device is lost; -1: never
+    pinned: list[int] = field(default_factory=list)  # bytes of each piece of pinned memory
 
 
 STATE = State()
@@ -119,7 +121,7 @@ class ndarray(NDArrayOperatorsMixin):
         return self._held.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
-        return self._held.__dlpack_device__()
+        return 2, self.device
 
     def get(self, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
         STATE.copied.append(self.nbytes)
@@ -219,6 +221,8 @@ def concatenate(parts: list[ndarray]) -> ndarray:
 
 
 def from_dlpack(value: Any) -> ndarray:
+    if value.__dlpack_device__()[0] == 1:
+        raise TypeError("CPU arrays cannot be directly imported to CuPy.")
     return ndarray(np.from_dlpack(value))
 
 
@@ -393,17 +397,31 @@ def _memory() -> tuple[int, int]:
     return STATE.free + (256 << 20), 1 << 40
 
 
+def _pinned_memory(size: int) -> np.ndarray:
+    STATE.pinned.append(size)
+    return _poisoned(size, np.uint8)
+
+
 cuda = types.SimpleNamespace(
     Device=Device,
     Event=Event,
     Stream=Stream,
     get_current_stream=lambda: STATE.stream or Stream.default,
     get_elapsed_time=lambda one, other: 1e3 * (other.at - one.at),
-    runtime=types.SimpleNamespace(getDeviceCount=_count, getDeviceProperties=_properties, memGetInfo=_memory),
+    runtime=types.SimpleNamespace(
+        getDeviceCount=_count,
+        getDeviceProperties=_properties,
+        memGetInfo=_memory,
+        driverGetVersion=lambda: 13000,
+        deviceGetPCIBusId=lambda number: f"0000:0{number}:00.0",
+    ),
+    PinnedMemory=_pinned_memory,
+    PinnedMemoryPointer=lambda memory, offset: memory[offset:],
 )
 __version__ = "0 (stand-in)"
 
 
 def empty_pinned(shape: Any, dtype: Any = float) -> np.ndarray:
-    """cupyx's."""
+    """cupyx's, of the pool, which rounds up to a power of two."""
+    STATE.pinned.append(1 << (int(np.prod(shape)) * np.dtype(dtype).itemsize).bit_length())
     return _poisoned(shape, dtype)

@@ -118,6 +118,40 @@ def test_results_do_not_depend_on_splits_paths_or_gpus(gpu):
         np.testing.assert_array_equal(ZtU, found[0][1])
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_other_gpus_copy_what_the_first_has_made(gpu, monkeypatch, streamed):
+    """CuPy's copy from another GPU waits for its own stream, not for the one that makes what is copied."""
+    gpu.devices, gpu.free = 2, 1_200_000 if streamed else 1 << 30
+    monkeypatch.setenv(cuda.COUNT, "2")
+    case = Case.of(1030, 2100)
+    Z = opened(gpu, case, "sm_90")
+    assert Z.streamed == streamed
+    made, copies = [False], []  # whether the first GPU has done what it was last asked to make for the others
+    launch, wait, asarray = cupy_stand_in.Function.__call__, cupy_stand_in.Stream.synchronize, cupy_stand_in.asarray
+
+    def launching(self, *arguments, **options):
+        if self.name == "largest_magnitudes":
+            made[0] = False
+        return launch(self, *arguments, **options)
+
+    def waiting(self):
+        made[0] = made[0] or gpu.device == 0
+        wait(self)
+
+    def copying(value, dtype=None):
+        if isinstance(value, cupy_stand_in.ndarray) and (value.device, gpu.device) == (0, 1):
+            copies.append(made[0])
+        return asarray(value, dtype)
+
+    monkeypatch.setattr(cupy_stand_in.Function, "__call__", launching)
+    monkeypatch.setattr(cupy_stand_in.Stream, "synchronize", waiting)
+    monkeypatch.setattr(cupy_stand_in, "asarray", copying)
+    V, U = case.numbers(2100, 1), case.numbers(1030, 1)
+    Z.matmul(V), Z.rmatmul(U), Z.through(U, lambda snps, T: T)
+    assert len(copies) > 5
+    assert all(copies)
+
+
 @pytest.mark.parametrize("k", [12, 33])
 def test_many_columns_go_in_groups(gpu, k):
     case = Case.of(130, 140)
@@ -195,6 +229,10 @@ class TestStreamed:
         np.testing.assert_array_equal(streamed[0], whole.matmul(V))
         np.testing.assert_array_equal(streamed[1], whole.rmatmul(U))
 
+    def test_the_hosts_copy_is_no_larger_than_the_genotypes(self, gpu, small):
+        assert opened(gpu, small, "sm_90").streamed
+        assert max(gpu.pinned) == small.packed.codes.nbytes  # 273,000: CuPy's pool would take 524,288
+
     def test_both_directions_take_one_passage(self, gpu, small):
         Z = opened(gpu, small, "sm_90")
         U = small.numbers(520, 2, integers=True)
@@ -237,7 +275,7 @@ class TestVectors:
         assert not gpu.copied
         np.testing.assert_array_equal(got.get(), case.counted @ V.get())
 
-    def test_jax_arrays_come_and_go_without_numpy(self, gpu):
+    def test_jax_arrays_of_the_host_come_and_go(self, gpu):
         jnp = pytest.importorskip("jax.numpy")
         case = Case.of(40, 30)
         Z = opened(gpu, case)
@@ -309,6 +347,18 @@ class TestRefusals:
     def test_no_nvrtc(self, gpu, monkeypatch):
         monkeypatch.setattr(cuda.nvrtc, "lacks", lambda: "NVRTC, the CUDA compiler, is not installed")
         assert "NVRTC" in self.lacks()
+
+    def test_no_headers(self, gpu, monkeypatch):
+        reason = "the headers of CUDA's runtime, which CuPy needs, are not installed"
+        monkeypatch.setattr(cuda.nvrtc, "lacks_headers", lambda: reason)
+        assert self.lacks() == reason
+
+    def test_no_cublas(self, gpu):
+        said = r"GPU 0: a library of CUDA is missing .*libcublas.*; install the extra"
+        with pytest.raises(BenchError, match=said), cuda.told("GPU 0"):
+            raise ImportError('Failure finding "libcublas.so.13": No such file')
+        with pytest.raises(ImportError), cuda.told("GPU 0"):
+            raise ImportError("cannot import name 'bench'")
 
     def test_out_of_memory_on_the_device(self, gpu):
         Z = opened(gpu, Case.of(200, 100))

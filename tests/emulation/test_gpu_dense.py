@@ -84,6 +84,7 @@ def test_no_column_wrong_shapes_and_a_closed_matrix(gpu):
     Z.close()
     with pytest.raises(ValueError, match="closed"):
         Z.rmatmul(np.ones((60, 1)))
+    Z.close()
 
 
 def test_too_little_memory_is_refused_beforehand_with_the_figures(gpu):

@@ -151,6 +151,7 @@ def test_no_column_wrong_shapes_and_a_closed_matrix(gpu):
     Z.close()
     with pytest.raises(ValueError, match="closed"):
         Z.matmul(np.ones((50, 1)))
+    Z.close()
 
 
 def test_too_little_memory_is_refused_beforehand_with_the_figures(gpu):
@@ -241,7 +242,8 @@ def test_planted_faults_are_caught(gpu, monkeypatch, right, wrong):
     pytest.fail("the fault was not seen")
 
 
-def test_other_libraries_arrays_come_and_go_by_dlpack(gpu, monkeypatch):
+@pytest.mark.parametrize("where", [(1, 0), (2, 0)], ids=["host", "GPU"])
+def test_other_libraries_arrays_come_and_go_by_dlpack(gpu, monkeypatch, where):
     class Foreign:
         __module__ = "foreign.arrays"
 
@@ -252,12 +254,14 @@ def test_other_libraries_arrays_come_and_go_by_dlpack(gpu, monkeypatch):
             return self.held.__dlpack__(**options)
 
         def __dlpack_device__(self):
-            return self.held.__dlpack_device__()
+            return where
 
     library = types.SimpleNamespace(from_dlpack=lambda array: Foreign(np.from_dlpack(array)))
     monkeypatch.setitem(sys.modules, "foreign", library)
     packed, dosages, _ = herd(60, 50)
-    V = integers(50, 10)
-    out = opened(packed).matmul(Foreign(V))
+    V, Z = integers(50, 10), opened(packed)
+    gpu.copied.clear()
+    out = Z.matmul(Foreign(V))
+    assert bool(gpu.copied) == (where[0] == 1)
     assert isinstance(out, Foreign)
     np.testing.assert_array_equal(out.held, dosages @ V)

@@ -16,11 +16,12 @@ from compiler import compiled
 from bench import collect
 from bench.__main__ import main
 from bench.errors import BenchError
-from bench.gpu import check, figure, generate, predict, profile, report, run, stages, tables, times
+from bench.gpu import check, device, figure, generate, predict, profile, report, run, stages, tables, times
 from bench.gpu.session import Session, Settings
 from bench.kernels._cuda import nvrtc
 from bench.kernels._cuda.gpu import Gpu
 from bench.kernels.gpu_2bit.matrix import GpuMatrix
+from bench.machine import this_machine
 from bench.measure import Clock
 from bench.record import Document
 
@@ -53,6 +54,7 @@ def toy(tmp_path_factory):
         patch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=cupy_stand_in.empty_pinned))
         patch.setattr(nvrtc, "compiled", compiled)
         patch.setattr(nvrtc, "lacks", lambda: None)
+        patch.setattr(nvrtc, "lacks_headers", lambda: None)
         patch.setattr(nvrtc, "version", lambda: "13.0")
         patch.setattr(profile.shutil, "which", lambda _: None)
         patch.setattr(run, "exclusive", contextlib.nullcontext)
@@ -203,6 +205,16 @@ def test_what_has_been_measured_is_there_when_the_time_ends(emulated, tmp_path):
     assert "6 s of them kept for what is more important" in frame["reason"][1]
 
 
+def test_a_step_needs_time_for_its_size(emulated, tmp_path, monkeypatch):
+    """The last one begun must end in time as well: at 3.1 million and 32 columns, vectors alone take seconds."""
+    settings, needs = dataclasses.replace(TOY, columns=(2, 32)), {}
+    session = session_in(tmp_path, settings)
+    monkeypatch.setattr(session, "step", lambda case, call, **how: needs.setdefault(case, how["needs"]))
+    times.time_size(session, [Gpu(0, "sm_80")], 100_000)
+    narrow, wide = (needs[f"times 100000 x 300, sm_80, k = {k}"] for k in (2, 32))
+    assert wide - narrow == pytest.approx(2e-7 * 100_000 * 30)
+
+
 def test_a_gpu_that_is_lost_loses_nothing(emulated, tmp_path):
     emulated.lost_after = 25
     session = run.run(tmp_path, TOY, clock(), lambda _: None)
@@ -253,10 +265,12 @@ def test_what_does_not_fit_the_memory_is_refused_with_the_figures(emulated, tmp_
     ("broken", "said"),
     [
         ("cupy", "CuPy cannot be imported"),
+        ("gpu", "an NVIDIA GPU is needed, and this machine lists none (CuPy cannot be imported"),
         ("devices", "no GPU can be used"),
         ("driver", "cudaErrorInsufficientDriver"),
         ("capability", "no kernel is made for compute capability 3.5"),
         ("nvrtc", "NVRTC, the CUDA compiler, is not installed"),
+        ("headers", "the headers are not installed"),
     ],
 )
 def test_what_a_run_cannot_do_without_is_a_sentence(emulated, tmp_path, monkeypatch, capsys, broken, said):
@@ -266,7 +280,9 @@ def test_what_a_run_cannot_do_without_is_a_sentence(emulated, tmp_path, monkeypa
     def absent() -> str:
         raise BenchError("NVRTC, the CUDA compiler, is not installed")
 
-    if broken == "cupy":
+    listed = () if broken == "gpu" else ("Stand-in",)
+    monkeypatch.setattr(device, "this_machine", lambda: dataclasses.replace(this_machine(), gpus=listed))
+    if broken in ("cupy", "gpu"):
         monkeypatch.setitem(sys.modules, "cupy", None)
     elif broken == "devices":
         emulated.devices = 0
@@ -274,6 +290,8 @@ def test_what_a_run_cannot_do_without_is_a_sentence(emulated, tmp_path, monkeypa
         monkeypatch.setattr(cupy_stand_in.cuda.runtime, "getDeviceCount", old)
     elif broken == "capability":
         emulated.capability = "3.5"
+    elif broken == "headers":
+        monkeypatch.setattr(nvrtc, "lacks_headers", lambda: "the headers are not installed")
     else:
         monkeypatch.setattr(nvrtc, "version", absent)
     assert main(["gpu", "--out", str(tmp_path)]) == 2
@@ -432,6 +450,20 @@ for found in pkgutil.iter_modules(bench.gpu.__path__):
 from bench.__main__ import main
 sys.exit(main(["gpu", "--out", sys.argv[1]]))
 """
+
+
+def test_clocks_are_those_of_the_gpu_that_is_used(emulated, tmp_path, monkeypatch):
+    """nvidia-smi's GPU 0 is another one where a job was given some of a node's."""
+    asked, said = [], "1980, 1980, 2619, 310.5, [N/A]"
+    monkeypatch.setattr(device.shutil, "which", lambda _: "nvidia-smi")
+    answer = types.SimpleNamespace(returncode=0, stdout=f"{said}\n")
+    monkeypatch.setattr(device.subprocess, "run", lambda command, **_: asked.append(command) or answer)
+    monkeypatch.setattr(cupy_stand_in.cuda.runtime, "deviceGetPCIBusId", lambda number: f"0000:5{number}:00.0")
+    session = session_in(tmp_path)
+    device.state(session, "before")
+    assert asked[0][:3] == ["nvidia-smi", "-i", "0000:50:00.0"]
+    found = {row["metric"]: row["value"] for row in session.document.rows}
+    assert found == {"clock_sm": 1.98e9, "clock_sm_most": 1.98e9, "clock_memory": 2.619e9, "power": 310.5}
 
 
 def test_a_machine_without_the_other_packages_suffices(tmp_path):

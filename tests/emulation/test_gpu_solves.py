@@ -13,7 +13,8 @@ from bench.kernels.gpu_2bit.matrix import GpuMatrix
 from bench.models.gblup import Records, fit_marker_effects, fit_pcg
 from bench.relationships.genomic import Centred, Gram, grm_diagonal, vanraden1
 from bench.relationships.missing import missing_calls, missing_of
-from bench.solvers.operator import Dense
+from bench.solvers import operator
+from bench.solvers.operator import Dense, column_products, column_sums
 from bench.solvers.pcg import jacobi, pcg
 
 LAMBDA = 1.5
@@ -88,6 +89,21 @@ def test_an_iteration_brings_no_vector_to_the_host(gpu, case, records):
     fit_pcg(gram, records, LAMBDA, diagonal=diagonal, rtol=1e-10, max_steps=100, observe=observe)
     assert len(copied) > 5
     assert max(copied) <= 2 * 8  # two columns
+
+
+@pytest.mark.parametrize(("n", "k"), [(0, 2), (1, 1), (9, 3), (16, 2), (17, 2), (250, 3), (40, 0)])
+def test_sums_of_columns_are_those_of_the_host(gpu, monkeypatch, n, k):
+    """And none is of many rows to few columns, which a GPU would do with two of its multiprocessors."""
+    monkeypatch.setattr(operator, "PIECE", 16)
+    rng = np.random.default_rng([n, k])
+    A, B = rng.integers(-9, 10, (2, n, k)).astype(float)
+    rows, summed = [], cupy_stand_in.ndarray.sum
+    monkeypatch.setattr(cupy_stand_in.ndarray, "sum", lambda a, axis: rows.append(a.shape[0]) or summed(a, axis))
+    a, b = cupy_stand_in.asarray(A), cupy_stand_in.asarray(B)
+    np.testing.assert_array_equal(column_sums(a).get(), A.sum(axis=0))
+    np.testing.assert_array_equal(column_products(a, b).get(), (A * B).sum(axis=0))
+    np.testing.assert_array_equal(column_sums(A), A.sum(axis=0))
+    assert max(rows) <= 16
 
 
 def test_vectors_that_are_there_are_answered_there(gpu):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,14 @@ def test_an_architecture_that_nvrtc_does_not_know_is_named(cache):
 def test_without_the_binding_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.nvrtc", None)
     assert nvrtc.lacks() == f"the package cuda-bindings is not installed; {nvrtc.EXTRAS}"
+
+
+@pytest.mark.parametrize("folder", [None, "/include"])
+def test_the_headers_that_cupy_needs_are_looked_for_as_it_does(monkeypatch, folder):
+    finder = types.SimpleNamespace(find_nvidia_header_directory={"cudart": folder}.__getitem__)
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", finder)
+    reason = nvrtc.lacks_headers()
+    assert reason is None if folder else reason.endswith(f"are not installed; {nvrtc.EXTRAS}")
 
 
 def test_what_ptxas_says_is_read():

@@ -79,6 +79,15 @@ def test_no_verb_or_an_unknown_one_is_a_usage_error():
         assert ended.value.code == 2
 
 
+def test_an_unknown_option_prints_the_usage_of_its_verb(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["crossvalidate", "model.yaml", "--out", "folds", "--memory", "1GB"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: bench crossvalidate ")
+    assert said.endswith("bench crossvalidate: error: unrecognized arguments: --memory 1GB\n")
+
+
 def test_bad_input_ends_with_status_2_and_one_sentence_without_a_traceback():
     done = bench("collect", "--documents", os.devnull, "--out", "/dev/null/x.parquet")
     assert done.returncode == 2
@@ -178,7 +187,8 @@ def test_plan_sums_up_the_cases_and_groups_the_refusals(capsys):
     for name in {case["experiment"] for case in cases}:
         refused = [case["refused"] for case in cases if case["experiment"] == name]
         may, not_ = refused.count(None), len(refused) - refused.count(None)
-        assert f"{name}: {len(refused)} cases, {may} may run here, {not_} refused\n" in text
+        cases_ = "1 case" if len(refused) == 1 else f"{len(refused)} cases"
+        assert f"{name}: {cases_}, {may} may run here, {not_} refused\n" in text
         for reason in {reason for reason in refused if reason}:
             assert f"{refused.count(reason):>4} × {reason}\n" in text
 
@@ -198,7 +208,9 @@ def test_dataset_says_what_a_user_s_files_hold_and_warns_of_minus_nine(capsys, t
         "    milk: 2 records, mean 1.75, 1 to 2.5",
         "    fat: 3 records, mean -5, -9 to 3",
     ]
-    assert said.err.startswith("bench dataset: warning: fat is -9 in 2 of 3 records")
+    few, missing = said.err.splitlines()
+    assert few == "bench dataset: warning: milk has 2 records; GBLUP needs at least 3"
+    assert missing.startswith("bench dataset: warning: fat is -9 in 2 of 3 records")
 
 
 def test_refuse_writes_a_document_without_observations(tmp_path):

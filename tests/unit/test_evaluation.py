@@ -167,6 +167,27 @@ def test_snp_effects_predict_deviations_from_groups(farm, tmp_path):
     assert_close(pd.read_parquet(tmp_path / "c.parquet")["ebv"].to_numpy()[:, None], wanted, 1e-7)
 
 
+def test_an_evaluation_leaves_nothing_of_the_one_that_it_replaces(farm, tmp_path):
+    out = tmp_path / "out"
+    assert solve(write_model(farm, tmp_path / "genomic.yaml"), out, "--blupf90") == 0
+    assert {"snp_effects.parquet", "state.npz", "solutions"} <= {path.name for path in out.iterdir()}
+    assert solve(write_model(farm, tmp_path / "genomic.yaml"), out, "--start", out) == 0  # they are written anew
+    assert {"snp_effects.parquet", "state.npz"} <= {path.name for path in out.iterdir()}
+    pedigree = write_model(farm, tmp_path / "pedigree.yaml", genotypes=None)
+    assert solve(pedigree, out) == 0
+    assert solve(pedigree, tmp_path / "fresh") == 0
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "fresh").iterdir()}
+
+
+@pytest.mark.parametrize("genotypes", [True, False])
+def test_records_without_variation_are_refused(genotypes, farm, tmp_path, capsys):
+    records = pd.read_csv(farm / "records.tsv", sep="\t").assign(milk=7.5)
+    records.to_csv(tmp_path / "records.tsv", sep="\t", index=False)
+    keys = {"records": str(tmp_path / "records.tsv")} | ({} if genotypes else {"genotypes": None})
+    assert solve(write_model(farm, tmp_path / "model.yaml", **keys), tmp_path / "out") == 2
+    assert "trait 'milk' does not vary around its fixed effects" in capsys.readouterr().err
+
+
 def test_snp_effects_predict_the_genotyped(two_traits, farm, tmp_path):
     model, out = two_traits
     arguments = ["--genotypes", farm / "genotypes", "--effects", out / "snp_effects.parquet"]

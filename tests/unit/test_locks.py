@@ -42,6 +42,13 @@ def test_a_gpu_s_lock_is_run_txt_and_what_the_gpu_needs(lock):
     assert all(name.startswith(("cupy-", "cuda-", "nvidia-")) for name in held.keys() - run.keys())
 
 
+@pytest.mark.parametrize(("lock", "suffix"), [("cuda12", "-cu12"), ("cuda13", "")])
+def test_a_gpu_s_lock_suffices_beside_a_driver(lock, suffix):
+    """CuPy's wheels hold no library of CUDA: without the headers it cannot add arrays, without cuBLAS multiply."""
+    for library in ("nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-cublas"):
+        assert f"{library}{suffix}" in pinned(lock)
+
+
 @pytest.mark.parametrize("lock", EXTRAS)
 def test_every_file_of_a_lock_has_a_hash_and_no_host(lock):
     text = (ROOT / "envs" / f"{lock}.txt").read_text()

@@ -356,3 +356,7 @@ def test_every_kernel_is_listed_with_whether_it_runs_here():
     assert "runs here" in lines
     if not this_machine().gpus:
         assert "cannot run here: needs an NVIDIA GPU" in lines
+        gpu = [name for name in kernels.names() if kernels.load(name).gpu]
+        assert lines.count("needs an NVIDIA GPU") == len(gpu)  # a line for each, whatever its number of targets
+        targets = kernels.load(gpu[0]).all_targets
+        assert f"{targets[0]} to {targets[-1]}, {len(targets)} targets: cannot run here" in lines

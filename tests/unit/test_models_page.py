@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from bench.models.model_file import GenotypeFiles, Maternal, Model, Output, PedigreeFile, Relationship, SingleStep
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(\w+)\n(?:# (\S+)\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^`(\S+)`[^\n]*:\n\n)?^```(\w+)\n((?:# (\S+)\n)?.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLES = {
     "key": Model, "key of `maternal`": Maternal, "key of `pedigree`": PedigreeFile,
     "key of `genotypes`": GenotypeFiles, "key of `relationship`": Relationship, "key of `single_step`": SingleStep,
@@ -42,10 +42,11 @@ def test_every_key_is_on_the_page_with_its_default(heading):
 def test_the_example_is_solved(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall(TEXT)
-    for _, name, body in blocks:
-        if name:
-            Path(name).write_text(body, encoding="utf-8")
-    (code,) = [body for kind, _, body in blocks if kind == "python"]
+    for above, _, body, comment in blocks:  # saved as shown: a table's name is in the prose, for it has no comments
+        if above or comment:
+            Path(above or comment).write_text(body, encoding="utf-8")
+    assert {"model.yaml", "records.tsv", "pedigree.tsv"} <= {file.name for file in tmp_path.iterdir()}
+    (code,) = [body for _, kind, body, _ in blocks if kind == "python"]
     found: dict = {}
     exec(compile(code, "models.md", "exec"), found)
     assert found["ebv"].shape == (5, 2)

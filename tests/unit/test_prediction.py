@@ -142,7 +142,7 @@ def test_what_is_no_table_of_effects(tmp_path):
     (tmp_path / "e.parquet").write_text("no parquet")
     with pytest.raises(BenchError, match="not a parquet file of SNP effects"):
         read_effects(tmp_path / "e.parquet")
-    with pytest.raises(BenchError, match="not a parquet file of SNP effects"):
+    with pytest.raises(BenchError, match=r"absent\.parquet: no such file"):
         read_effects(tmp_path / "absent.parquet")
     pd.DataFrame({"snp": [], "allele": [], "frequency": [], "effect": []}).to_parquet(tmp_path / "e.parquet")
     with pytest.raises(BenchError, match="has no SNP"):
@@ -166,5 +166,7 @@ def test_candidates_through_the_command_line(plink_files, tmp_path, capsys):
     assert main(["predict", *files]) == 0
     assert capsys.readouterr().out.endswith("o.pq: 23 candidates, 2 traits\n")
     found = pd.read_parquet(tmp_path / "o.pq").pivot(index="animal", columns="trait", values="ebv")
+    assert main(["predict", *files[:-1], str(tmp_path / "o.tsv")]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "o.tsv", sep="\t"), pd.read_parquet(tmp_path / "o.pq"))
     ids = [f"animal{i}" for i in range(23)]
     np.testing.assert_allclose(found.loc[ids, ["milk", "fat"]], by_hand(packed.dosages(), effects), atol=1e-10)

@@ -83,8 +83,10 @@ def test_bad_input_is_a_sentence(pair, tmp_path, capsys):
         assert cli.main(["validate", *map(str, arguments)]) == 2
         return capsys.readouterr().err
 
-    assert "absent: not the solutions" in said(partial, tmp_path / "absent")
-    assert "solutions.parquet: not the solutions" in said(partial, tmp_path)
+    assert "absent: does not exist; the folder of an evaluation" in said(partial, tmp_path / "absent")
+    assert "solutions.parquet: does not exist; the folder" in said(partial, tmp_path)
+    (tmp_path / "text.parquet").write_text("no table")
+    assert "text.parquet: not the solutions" in said(partial, tmp_path / "text.parquet")
     other = written(tmp_path, "other", p, trait="fat")
     assert "no trait in common" in said(partial, other)
     strange = written(tmp_path, "strange", p)

@@ -186,7 +186,7 @@ def faulty(checkout: Checkout) -> tuple[dict[str, str], int, str]:
     products = {"datasets": ["sheep", *words], "dtypes": ["f8"], "threads": [1], "k": [1]}
     experiments = {"limits": None, "products": products, "scaling": None, "paired": None, "gblup": None}
     config = checkout.configure("own", kernels=["dense_blas"], experiments=experiments)
-    status, output = checkout.run("--configfile", config)
+    status, output = checkout.run("--configfile", config, "--quiet", "rules")  # as make does
     return words, status, output
 
 

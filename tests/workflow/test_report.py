@@ -64,6 +64,7 @@ def test_the_report_holds_every_table_and_figure(report):
 def test_a_browser_without_a_network_shows_the_front_page(report, tmp_path):
     text = shown(report, tmp_path)
     assert "What this run measured" in text
+    assert "Measured on" in text
     assert "Tables" in text
     assert "Figures" in text
 

@@ -10,15 +10,16 @@ REPORTED = expand(f"{RESULTS}/tables/{{name}}.html", name=CONFIG.tables) + expan
 rule collect:
     input:
         documents=TARGETS,
-        code=from_here([f"{PACKAGE}/collect.py"]),
+        code=from_here([f"{PACKAGE}/collect.py", f"{PACKAGE}/front.py"]),
     output:
-        MEASUREMENTS,
+        measurements=MEASUREMENTS,
+        front=f"{RESULTS}/front.rst",
     log:
         f"{RESULTS}/logs/collect.log",
     params:
         planned=lambda w: PLANNED,
     shell:
-        "python -m bench collect --documents {params.planned:q} --out {output:q} > {log:q} 2>&1"
+        "python -m bench collect --documents {params.planned:q} --front {output.front:q} --out {output.measurements:q} > {log:q} 2>&1"
 
 
 rule table:

@@ -102,8 +102,8 @@ def read_inputs(
         journal.say(f"{pedigree.added} parents have no line of their own in {model.pedigree.file}; they are founders")
     for note in design.notes:
         journal.say(note)
+    check_variation(read, design)
     if model.pedigree is None:
-        check_variation(read, design)
         journal.say("no pedigree: GBLUP of the genotyped animals")
     if model.genotypes is None:
         journal.say("no genotypes: pedigree BLUP")

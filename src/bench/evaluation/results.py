@@ -90,15 +90,25 @@ def write_convergence(out: Path, history: list[tuple[int, float, float]], precon
     write_table(out / "convergence", table)
 
 
+EVALUATION = "evaluation.json"
+# What not every evaluation writes.
+SOME = ("snp_effects.parquet", "state.npz", "solutions", "solutions_levels.parquet", "solutions_levels.tsv")
+
+
 @contextmanager
-def whole(out: Path, name: str = "evaluation.json") -> Iterator[dict[str, Any]]:
+def whole(out: Path, name: str = EVALUATION) -> Iterator[dict[str, Any]]:
     """What the block puts into the summary becomes the file `name` once all other files are written.
 
-    The one of an earlier evaluation goes first: a folder that has one is whole.
+    The one of an earlier evaluation goes first, and last what that one had and this one has not: a folder that has
+    one is whole.
     """
     (out / name).unlink(missing_ok=True)
+    earlier = {path: path.stat().st_ino for path in (out / file for file in SOME) if path.exists()}
     summary: dict[str, Any] = {}
     yield summary
+    for path, inode in earlier.items():
+        if name == EVALUATION and path.stat().st_ino == inode:  # not written anew
+            path.unlink()
     write_json(out / name, summary)
 
 

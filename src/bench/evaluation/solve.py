@@ -30,7 +30,7 @@ from bench.single_step.warm import resume_from
 from bench.solvers import pcg
 from bench.solvers.pcg import Solution, state_bytes
 
-CHECKPOINT, SUMMARY = "checkpoint.npz", "evaluation.json"
+CHECKPOINT = "checkpoint.npz"
 AGAIN = "solve without --resume, or start from a finished evaluation with --start"
 
 
@@ -88,7 +88,7 @@ def _earlier(out: Path, settings: Settings) -> list[Path]:
 def _journal(out: Path, settings: Settings, clock: Clock) -> Journal:
     if not settings.writes:
         return Silent(clock)
-    return Journal(out / "log.txt", append=settings.resume or (out / SUMMARY).exists(), clock=clock)
+    return Journal(out / "log.txt", append=settings.resume or (out / results.EVALUATION).exists(), clock=clock)
 
 
 def _single_step(inputs: Inputs, genotyped: Genotyped, out: Path, settings: Settings, journal: Journal) -> bool:

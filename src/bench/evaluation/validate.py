@@ -55,6 +55,8 @@ def validate(partial: Path, whole: Path, *, animals: Path | None = None) -> pd.D
 def _solutions(path: Path) -> pd.DataFrame:
     """EBVs with a row per animal and a column per trait."""
     file = path / "solutions.parquet" if path.is_dir() else path
+    if not file.exists():
+        raise BenchError(f"{file}: does not exist; the folder of an evaluation by `bench solve` was needed")
     try:
         table = pd.read_parquet(file)
     except (OSError, ValueError) as error:

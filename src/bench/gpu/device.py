@@ -11,6 +11,7 @@ from bench.gpu.session import Session
 from bench.kernels._cuda import nvrtc
 from bench.kernels._cuda.architectures import ARCHITECTURES
 from bench.kernels._cuda.gpu import capability, cupy
+from bench.machine import this_machine
 
 PROPERTIES = {  # of cudaDeviceProp → metric, unit
     "totalGlobalMem": ("device_memory", "B"),
@@ -45,13 +46,21 @@ def name() -> str:
 
 def provenance() -> dict[str, Any]:
     """The columns that say which GPU, driver and compiler."""
-    module = cupy()
-    driver = getattr(module.cuda.runtime, "driverGetVersion", int)()
+    module = _working_cupy()
     return {
         "gpu": name(),
-        "driver": _asked(["driver_version"])[0] or str(driver),
+        "driver": _asked(["driver_version"])[0] or f"CUDA {module.cuda.runtime.driverGetVersion()}",
         "compiler": f"NVRTC {nvrtc.version()}, CuPy {module.__version__}",
     }
+
+
+def _working_cupy() -> Any:
+    try:
+        return cupy()
+    except BenchError as error:
+        if this_machine().gpus:
+            raise
+        raise BenchError(f"an NVIDIA GPU is needed, and this machine lists none ({error})") from None
 
 
 def properties(session: Session) -> None:
@@ -77,7 +86,8 @@ def _asked(what: list[str]) -> list[str]:
     nothing = [""] * len(what)
     if shutil.which("nvidia-smi") is None:
         return nothing
-    command = ["nvidia-smi", "-i", "0", f"--query-gpu={','.join(what)}", "--format=csv,noheader,nounits"]
+    bus = cupy().cuda.runtime.deviceGetPCIBusId(0)  # its own numbers are of all GPUs, CUDA's of those that a job has
+    command = ["nvidia-smi", "-i", bus, f"--query-gpu={','.join(what)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.gpu import check, compile, device, profile, rates, report, solve, times
 from bench.gpu.session import Session, Settings, said
+from bench.kernels._cuda import nvrtc
 from bench.kernels._cuda.gpu import Gpu
 from bench.measure import CLOCK, Clock, exclusive
 from bench.provenance import collect_provenance
@@ -21,12 +22,15 @@ TOOL_SECONDS = 60.0  # of a profiler
 def run(folder: Path, settings: Settings, clock: Clock = CLOCK, say: Callable[[str], object] = said) -> Session:
     """Measure the first GPU into `folder`/gpu.json, which is whole after every step.
 
-    BenchError: no CuPy, no driver, no GPU, one that no kernel is made for, no NVRTC; the document then says why.
+    BenchError: no CuPy, no driver, no GPU, one that no kernel is made for, no NVRTC, no headers; the document then
+    says why.
     """
     document = Document({"experiment": "gpu", "case": "gpu"}, collect_provenance(version=VERSION))
     session = Session(folder, settings, document, clock, say)
     try:
         document.provenance |= device.provenance()
+        if reason := nvrtc.lacks_headers():
+            raise BenchError(reason)
         devices = [Gpu(0, arch) for arch in device.targets()]
     except BenchError as error:
         document.refuse(str(error))

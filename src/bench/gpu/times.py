@@ -67,7 +67,7 @@ def time_size(session: Session, devices: list[Gpu], n: int) -> None:
                 session.step(
                     f"times {size}, {target}, k = {columns}",
                     lambda t=target, h=here: _time(session, held[0], t, vectors, h),
-                    needs=3,
+                    needs=3 + 2e-7 * n * columns,
                     **here,
                 )
         for other in asked.others:

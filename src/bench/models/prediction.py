@@ -67,6 +67,8 @@ def read_effects(path: Path | str) -> SnpEffects:
     """A parquet file with the columns snp, allele, frequency and effect; trait (else there is one) and constant (else
     0) may be there as well. BenchError: other columns, numbers that cannot be, traits of different SNPs."""
     path = Path(path)
+    if not path.exists():
+        raise BenchError(f"{path}: no such file; `bench solve` writes snp_effects.parquet")
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.genotypes.packed import MISSING, PackedGenotypes
 from bench.relationships.gram import gram
 from bench.relationships.missing import MISSING_CODE, MissingProducts
-from bench.solvers.operator import Beside, Operator, over_ranks, placement
+from bench.solvers.operator import Beside, Operator, column_sums, over_ranks, placement
 
 BLOCK_BYTES = 128 << 20  # of decoded genotypes at a time
 PANEL = 2048  # rows of a product's tile: 2048 × 15,000 float32 is 120 MB beside a G of 1.8 GB
@@ -101,7 +101,7 @@ class Centred:
         """W V, (m, k) → (n, k)."""
         scaled = self._scale(V) * V
         centred = self._centre(V) * scaled
-        out = self.dosages.matmul(scaled) - centred.sum(axis=0)
+        out = self.dosages.matmul(scaled) - column_sums(centred)
         if self.missing is not None:
             out = np.ascontiguousarray(out, like=out)
             self.missing.add_matmul(centred, out)
@@ -109,7 +109,7 @@ class Centred:
 
     def rmatmul(self, U: np.ndarray) -> np.ndarray:
         """W'U, (n, k) → (m, k)."""
-        taken = np.broadcast_to(U.sum(axis=0), (self.shape[1], U.shape[1]))
+        taken = np.broadcast_to(column_sums(U), (self.shape[1], U.shape[1]))
         if self.missing is not None:
             taken = taken - self.missing.rmatmul(U)
         return self._scale(U) * (self.dosages.rmatmul(U) - self._centre(U) * taken)

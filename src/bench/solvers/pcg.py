@@ -28,7 +28,7 @@ from typing import Protocol
 import numpy as np
 
 from bench.errors import BenchError
-from bench.solvers.operator import Beside, OverRanks, on_host, placement
+from bench.solvers.operator import Beside, OverRanks, column_products, on_host, placement
 
 Preconditioner = Callable[[np.ndarray], np.ndarray]
 Observer = Callable[[int, np.ndarray, np.ndarray], None]
@@ -289,13 +289,13 @@ def _first_direction(run: _Run, todo: np.ndarray) -> Descent:
 
 def _norms(A: np.ndarray, over_ranks: OverRanks | None) -> np.ndarray:
     """(k,) lengths of the columns."""
-    lengths = on_host(np.linalg.norm(A, axis=0))
+    lengths = np.linalg.norm(A, axis=0) if isinstance(A, np.ndarray) else np.sqrt(on_host(column_products(A, A)))
     return lengths if over_ranks is None else np.sqrt(over_ranks(lengths**2))
 
 
 def _products(A: np.ndarray, B: np.ndarray, over_ranks: OverRanks | None) -> np.ndarray:
     """(k,) a'b of the columns."""
-    products = on_host(np.einsum("ij,ij->j", A, B))
+    products = on_host(column_products(A, B))
     return products if over_ranks is None else over_ranks(products)
 
 

@@ -277,7 +277,7 @@ SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 LONG = {"reason", "note", "text", "source", "what"}
 MOST_REASONS = 8  # in the footnote
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"\d+")  # in a reason, which has one: `other processes took 40% of the usable cores`
 GOOD = {"ok", "converged"}  # a status that nothing is wrong with
 TEXT = {"dataset", "datasets", "experiment", "kernel", "method", "target", "targets", "against", "against_target",
         "dtype", "dtypes", "direction", "trait", "relationship", "status", "limit", "agrees", "commit",
@@ -316,29 +316,26 @@ def _contaminated(drawn: pd.DataFrame) -> list[str]:
 
 
 def footnote(drawn: pd.DataFrame) -> str:
-    """What the daggers mean, with every kind of reason once, its numbers as a range; "" where there is none."""
-    rows = [reason.split("; ") for reason in _contaminated(drawn)]
-    disturbed = sum(reasons != [""] for reasons in rows)
-    if not disturbed:
-        return ""
-    kinds: dict[str, list[tuple[float, ...]]] = {}  # words with a {} for each number → the numbers
-    for reason in (reason for reasons in rows for reason in reasons if reason):
-        kinds.setdefault(NUMBER.sub("{}", reason.replace("{", "(").replace("}", ")")), []).append(
-            tuple(float(number) for number in NUMBER.findall(reason))
-        )
-    said = [words.format(*(_range(of) for of in zip(*numbers, strict=True))) for words, numbers in kinds.items()]
-    if len(said) > MOST_REASONS:
-        said = [*said[:MOST_REASONS], f"… and {len(said) - MOST_REASONS} other reasons, in the CSV file"]
-    named = "; ".join(said).replace(" %", "%").replace("%", " %")
-    return (
-        f"{DAGGER} Contaminated, {disturbed} of {len(rows)} {'row' if len(rows) == 1 else 'rows'}: something else "
-        f"disturbed the machine in this session ({named})."
-    )
+    """What the daggers mean: each kind of reason once, with the rows that it is told of and the range of its number;
+    "" where there is none."""
+    found: dict[str, tuple[set[int], list[int]]] = {}
+    for row, said in enumerate(_contaminated(drawn)):
+        for reason in filter(None, said.split("; ")):
+            rows, numbers = found.setdefault(NUMBER.sub("{}", reason, count=1), (set(), []))
+            rows.add(row)
+            numbers += [int(number) for number in NUMBER.findall(reason)[:1]]
+    kinds = [
+        f"{len(rows)} of {len(drawn)} rows: {kind.replace('{}', _range(numbers), 1).replace('%', ' %', 1)}"
+        for kind, (rows, numbers) in found.items()
+    ]
+    if len(kinds) > MOST_REASONS:
+        kinds[MOST_REASONS:] = [f"… and {len(kinds) - MOST_REASONS} more reasons, in the CSV file"]
+    return f"{DAGGER} Contaminated: something else disturbed the machine ({'; '.join(kinds)})." if kinds else ""
 
 
-def _range(numbers: tuple[float, ...]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+def _range(numbers: list[int]) -> str:
+    ends = [f"{end}" for end in sorted({min(numbers), max(numbers)})] if numbers else []
+    return " to ".join(ends)
 
 
 def header(name: str) -> str:

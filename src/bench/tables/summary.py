@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bench.front import contaminated
 from bench.tables import _cells, _page, refused
 
 TITLE = "Summary"
@@ -55,11 +56,9 @@ def to_text(frame: pd.DataFrame) -> str:
 
 def _notes(frame: pd.DataFrame) -> list[str]:
     """How many sessions were contaminated, and what has no result; each after an empty line."""
-    measured = frame[frame["metric"].notna()]
-    disturbed = measured[measured["contaminated"].notna()]["case"].nunique()
+    disturbed, of = contaminated(frame)
     notes = []
     if disturbed:
-        of = measured["case"].nunique()
         notes += [
             "",
             f"Contaminated: {disturbed} of {of} sessions, marked † in the tables; something else was running.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ COUNT, MEMORY = "BENCH_GPUS", "BENCH_GPU_MEMORY"  # environment: how many GPUs, 
 THREADS = 256  # of a block
 SHARED_AT_ONCE = 48 << 10  # bytes of shared memory that a kernel has without being asked
 NO_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")  # pinned as well
+NO_LIBRARY = "Failure finding"  # as cuda.pathfinder says that a library of CUDA, such as cuBLAS, is not there
 RESERVED = 256 << 20  # of a device's free memory: left to modules and to CuPy's pool
 
 
@@ -33,7 +35,7 @@ def lacks(target: str) -> str | None:
     if found != needed:
         name = module.cuda.runtime.getDeviceProperties(0)["name"].decode()
         return f"{target} is for GPUs of compute capability {needed}; this one, {name}, has {found}"
-    return nvrtc.lacks()
+    return nvrtc.lacks() or nvrtc.lacks_headers()
 
 
 def cupy() -> Any:
@@ -56,6 +58,12 @@ def pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return importlib.import_module("cupyx").empty_pinned(shape, dtype)
 
 
+def pinned_exactly(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The same, but not of the pool, which rounds up to a power of two: for what is large, and given back at once."""
+    cuda, size = importlib.import_module("cupy").cuda, math.prod(shape) * np.dtype(dtype).itemsize
+    return np.ndarray(shape, dtype, buffer=cuda.PinnedMemoryPointer(cuda.PinnedMemory(size), 0))
+
+
 def capability(module: Any, number: int) -> str:
     """The compute capability of GPU `number`, such as 9.0."""
     facts = module.cuda.runtime.getDeviceProperties(number)
@@ -64,7 +72,8 @@ def capability(module: Any, number: int) -> str:
 
 @contextmanager
 def told(where: str) -> Iterator[None]:
-    """CuPy's errors as ours: MemoryError, which has its own outcome, and DeviceLost. where: the device, in words."""
+    """CuPy's errors as ours: MemoryError, which has its own outcome, DeviceLost, and BenchError for a library that is
+    not installed. where: the device, in words."""
     try:
         yield
     except Exception as error:
@@ -73,6 +82,9 @@ def told(where: str) -> Iterator[None]:
             raise MemoryError(f"{where}: {_first_line(error)}") from None
         if name in {"CUDARuntimeError", "CUDADriverError", "CUBLASError"}:
             raise DeviceLost(f"{where}: CuPy says {_first_line(error)}") from None
+        if isinstance(error, ImportError) and NO_LIBRARY in str(error):
+            said = f"{where}: a library of CUDA is missing ({_first_line(error)})"
+            raise BenchError(f"{said}; {nvrtc.EXTRAS}") from None
         raise
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels._cuda.architectures import STAGES, rows_bytes
-from bench.kernels._cuda.gpu import Gpu, gpus, pinned
+from bench.kernels._cuda.gpu import Gpu, gpus, pinned_exactly
 from bench.kernels._cuda.one_gpu import check_memory
 from bench.kernels._cuda.panels import uploaded
 from bench.kernels._cuda.rows import Rows
@@ -81,7 +81,7 @@ class _Turn:
         self._kernel = gpu.kernel(SOURCE, "gram")
         self._stream = gpu.cupy.cuda.Stream(non_blocking=True)
         self._there = gpu.cupy.empty((2, tile * tile), np.int32)
-        self._here = pinned((2, tile * tile), np.int32)
+        self._here = pinned_exactly((2, tile * tile), np.int32)
         self._places: list[tuple[slice, slice]] = []  # in G: of the tile and, off the diagonal, of its transpose
 
     def _shaped(self, flat: Any) -> list[Any]:

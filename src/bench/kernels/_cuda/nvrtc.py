@@ -55,6 +55,13 @@ def lacks() -> str | None:
     return None
 
 
+def lacks_headers() -> str | None:
+    """Why CuPy cannot compile its own kernels here, for sums and copies, in words; None if it can."""
+    if importlib.import_module("cuda.pathfinder").find_nvidia_header_directory("cudart") is None:  # as CuPy asks
+        return f"the headers of CUDA's runtime, which CuPy needs, are not installed; {EXTRAS}"
+    return None
+
+
 def architectures() -> frozenset[str]:
     """What the installed NVRTC compiles for, such as sm_80."""
     nvrtc = _nvrtc()

@@ -78,6 +78,8 @@ class OneGpuMatrix(ABC):
 
     def close(self) -> None:
         """Give the GPU's memory back."""
+        if self._closed:
+            return
         self._closed = True
         self._release()
         with self.gpu.used():

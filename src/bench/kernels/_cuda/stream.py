@@ -12,7 +12,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.genotypes.packed import PackedGenotypes
 from bench.kernels._cuda.architectures import PANEL, panel_bytes
-from bench.kernels._cuda.gpu import Gpu, pinned
+from bench.kernels._cuda.gpu import Gpu, pinned_exactly
 from bench.kernels._cuda.panels import Panels, blocks, rows_of
 from bench.memory import memory_available
 
@@ -47,7 +47,7 @@ class Stream:
         self.gpu, self._snps = gpu, list(blocks(len(rows), size))
         with gpu.used():
             xp = gpu.cupy
-            self._rows = pinned(rows.shape, np.uint8)
+            self._rows = pinned_exactly(rows.shape, np.uint8)
             for snps in self._snps:
                 self._rows[snps] = rows[snps]
             self._copying = xp.cuda.Stream(non_blocking=True)

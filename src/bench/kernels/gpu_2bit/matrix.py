@@ -149,10 +149,17 @@ class GpuMatrix:
         for panels in zip(*(stream.chunks() for stream in self._streams), strict=True):
             yield panels[0][0], [made for _, made in panels]
 
+    def _await_home(self) -> None:
+        """Before other GPUs copy from the first: a copy waits for what its own GPU does, not for the source's."""
+        if len(self._parts) > 1:
+            with self._home.gpu.used():
+                self._home.gpu.cupy.cuda.get_current_stream().synchronize()
+
     def _times(self, V: Any, decode: int) -> Any:
         """Z V, V (m, k) on the first GPU: each GPU's individuals, and of a streamed matrix a sum over the chunks."""
         home = self._home.gpu.cupy
         largest = self._home.by.largest(V, transposed=False)
+        self._await_home()
         sums = []
         for part in self._parts:
             with part.gpu.used():
@@ -188,6 +195,7 @@ class GpuMatrix:
 
     def _shares(self, U: Any) -> list[Any]:
         """Each GPU's individuals' rows of U."""
+        self._await_home()
         shares = []
         for part in self._parts:
             with part.gpu.used():
@@ -219,6 +227,7 @@ class GpuMatrix:
         for snps, panels in self._chunks():
             T = xp.ascontiguousarray(between(snps, self._chunk_transposed(panels, shares, largest, self._decode)))
             scale = self._home.by.largest(T, transposed=False)
+            self._await_home()
             sums = []
             for part, own in zip(self._parts, panels, strict=True):
                 with part.gpu.used():
