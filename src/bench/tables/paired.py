@@ -16,7 +16,7 @@ CAPTION = (
     "the first kernel needs a quarter of the time. By minima: the same ratio of the fastest calls. First faster: "
     "the share of rounds in which the first was the faster one; 50 % is no difference, 100 % is one that every "
     "round shows, however small. The shares of the FMA peak use the peak measured in the same process before and "
-    "after; in a contaminated session, the best that the run measured at this number of threads."
+    "after; in a contaminated session, the best that the run measured at no more threads."
 )
 PAIR = ["case", "dataset", "n", "m", "dtype", "threads", "direction", "k"]
 PARTNER = ["kernel_against", "target_against"]
