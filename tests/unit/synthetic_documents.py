@@ -51,7 +51,8 @@ def products_document(
     identity = {"experiment": experiment, "dataset": dataset, "n": samples or n, "m": m, "missing_rate": 0.0}
     identity |= {"samples": samples} if samples else {}
     doc = Document(
-        identity | {"kernel": kernel, "target": target, "dtype": dtype, "threads": threads, "seed": 1}, PROVENANCE
+        identity | {"kernel": kernel, "target": target, "dtype": dtype, "threads": threads, "seed": 1},
+        dict(PROVENANCE),
     )
     n = samples or n
     per_genotype = {"dense_blas": int(dtype[1:]), "five_codes": 0.4}.get(kernel, 0.25)
@@ -79,7 +80,7 @@ def products_document(
 
 def limits_document() -> Document:
     """Every limit in three tries, of which the best counts."""
-    doc = Document({"experiment": "limits", "threads": 2}, PROVENANCE)
+    doc = Document({"experiment": "limits", "threads": 2}, dict(PROVENANCE))
     for target, share in LIMITS.items():
         for threads in (1, 2):
             for repeat, disturbed in enumerate((0.5, 1.0, 0.9)):
@@ -102,7 +103,7 @@ def paired_document(ratio: float = 4.0) -> Document:
     """decompress against dense_blas in rounds whose drift, up to tenfold, hits both."""
     n, m = SIZES["pigs"]
     identity = {"experiment": "paired", "dataset": "pigs", "n": n, "m": m, "kernel": "decompress", "target": "avx512"}
-    doc = Document(identity | {"against": "dense_blas/openblas", "dtype": "f8", "threads": 1}, PROVENANCE)
+    doc = Document(identity | {"against": "dense_blas/openblas", "dtype": "f8", "threads": 1}, dict(PROVENANCE))
     doc.add("fma_peak", PEAK["f8"], "1/s", phase="limits", repeat=0)
     for direction in ("matmul", "rmatmul"):
         for repeat, drift in enumerate((1, 10, 2, 5, 3)):
@@ -117,7 +118,7 @@ def centred_document(costs: dict[str, float]) -> Document:
     """auto: raw products whose time drifts tenfold; another method takes `costs` times as long in the same round."""
     n, m = SIZES["pigs"]
     identity = {"experiment": "centred", "dataset": "pigs", "n": n, "m": m, "missing_rate": 0.01, "kernel": "auto"}
-    doc = Document(identity | {"target": "avx512", "dtype": "f8", "threads": 1}, PROVENANCE)
+    doc = Document(identity | {"target": "avx512", "dtype": "f8", "threads": 1}, dict(PROVENANCE))
     for direction in ("matmul", "rmatmul"):
         for repeat, drift in enumerate((1, 10, 2, 5, 3)):
             for method, cost in ({"raw": 1.0} | costs).items():
@@ -130,7 +131,7 @@ def streamed_document() -> Document:
     """Products at 90 % of the lower of the disk's 2 GB/s and the kernel's rate, in rounds that drift tenfold."""
     n, m = SIZES["pigs"]
     identity = {"experiment": "streamed", "dataset": "pigs", "n": n, "m": m, "kernel": "auto", "target": "avx512"}
-    doc = Document(identity | {"dtype": "f8", "threads": 2}, PROVENANCE)
+    doc = Document(identity | {"dtype": "f8", "threads": 2}, dict(PROVENANCE))
     for repeat, drift in enumerate((1, 10, 2, 5, 3)):
         doc.add("reading_time", 2.0 * drift, "s", phase="reading", repeat=repeat, size=4 * 10**9, note="dropped")
         for k, rate in ((1, 8e9), (32, 1e9)):
@@ -154,7 +155,7 @@ GRAM_SECONDS = {
 def gram_document(dataset: str, method: str, target: str, threads: int = 1) -> Document:
     n, m = SIZES[dataset]
     identity = {"experiment": "gram", "dataset": dataset, "n": n, "m": m, "method": method, "target": target}
-    doc = Document(identity | {"threads": threads}, PROVENANCE)
+    doc = Document(identity | {"threads": threads}, dict(PROVENANCE))
     doc.add("bytes_needed", 2e9, "B", phase="memory")
     doc.add("peak_rss", 1e9, "B", phase="memory")
     for repeat, wobble in enumerate(WOBBLE):
@@ -167,7 +168,9 @@ def lanczos_reml_document(n: int, *, eigen: bool = False) -> Document:
     """11 products of 8 columns in twice the time that they take alone."""
     m = SIZES["cattle"][1]
     identity = {"experiment": "lanczos_reml", "dataset": "cattle", "n": n, "samples": n, "m": m, "trait": "h2=0.3"}
-    doc = Document(identity | {"kernel": "auto", "target": "avx512vnni", "dtype": "f8", "threads": 2}, PROVENANCE)
+    doc = Document(
+        identity | {"kernel": "auto", "target": "avx512vnni", "dtype": "f8", "threads": 2}, dict(PROVENANCE)
+    )
     for direction, seconds in (("matmul", 1e-5 * n), ("rmatmul", 2e-5 * n)):
         for repeat, wobble in enumerate(WOBBLE):
             place = {"phase": "product", "direction": direction, "k": 8, "repeat": repeat}
@@ -193,7 +196,7 @@ def reference_document(dataset: str, trait: str, ability: float) -> Document:
     n, m = SIZES[dataset]
     identity = {"experiment": "gblup", "dataset": dataset, "n": n, "m": m, "trait": trait}
     doc = Document(
-        identity | {"relationship": "vanraden1", "solver": "cholesky", "dtype": "f8", "threads": 2}, PROVENANCE
+        identity | {"relationship": "vanraden1", "solver": "cholesky", "dtype": "f8", "threads": 2}, dict(PROVENANCE)
     )
     for metric, phase, seconds in (
         ("coding_time", "grm", 0.5),
@@ -233,7 +236,7 @@ def solve_document(dataset: str, trait: str, kernel: str, target: str) -> Docume
         "relationship": "vanraden1",
     }
     identity |= {"kernel": kernel, "target": target, "dtype": "f8", "threads": 2, "solver": "pcg"}
-    doc = Document(identity, PROVENANCE)
+    doc = Document(identity, dict(PROVENANCE))
     for step in range(60):
         doc.add("residual_norm", 10 ** (-step / 5), "1", phase="solve", step=step)
     doc.add("iterations", 59, "1", phase="solve")
@@ -274,7 +277,7 @@ def single_step_document(
     identity = {"experiment": "single_step", "n": n, "variant": variant, "preconditioner": preconditioner}
     identity |= {"solver": "warm" if warm else "pcg", "kernel": kernel, "target": "avx512"}
     identity |= {"dtype": "f8", "threads": 2, "trait": traits}
-    doc = Document(HERD | identity | ({"samples": n} if n < 3000 else {}), PROVENANCE)
+    doc = Document(HERD | identity | ({"samples": n} if n < 3000 else {}), dict(PROVENANCE))
     doc.add("setup_time", (n / 1000) ** 3 if variant == "ss_h" else 0.5, "s", phase="setup")
     doc.add("setup_rss", 32.0 * n * n if variant == "ss_h" else 1e7, "B", phase="setup")
     doc.add("bytes_declared", 32.0 * n * n if variant == "ss_h" else 1e7, "B", phase="setup")
@@ -308,7 +311,7 @@ def single_step_document(
 
 def single_step_reference_document() -> Document:
     identity = {"experiment": "single_step", "n": 3000, "solver": "reference", "threads": 2, "trait": "milk"}
-    doc = Document(HERD | identity, PROVENANCE)
+    doc = Document(HERD | identity, dict(PROVENANCE))
     for group in ("young", "young genotyped"):
         for method, accuracy in (("single-step", 0.6), ("pedigree", 0.4)):
             place = {"phase": group, "method": method, "trait": "milk"}
@@ -337,7 +340,7 @@ GAINS = {"reml": 0.0, "loo": -0.01, "train": -0.2, "reml+w": 0.07, "loo+w": 0.06
 
 def dblup_document(study: str, dataset: str, trait: str, *, n: int = 600) -> Document:
     identity = {"experiment": "dblup", "variant": study, "dataset": dataset, "n": n, "m": 1200, "trait": trait}
-    return Document(identity | {"dtype": "f8", "threads": 2, "seed": 1}, PROVENANCE)
+    return Document(identity | {"dtype": "f8", "threads": 2, "seed": 1}, dict(PROVENANCE))
 
 
 def dblup_learned_document(dataset: str, trait: str) -> Document:
@@ -423,14 +426,14 @@ def dblup_documents() -> list[Document]:
 def refused_document(dataset: str, kernel: str, target: str, dtype: str = "f8", threads: int = 1) -> Document:
     identity = {"experiment": "products", "dataset": dataset, "kernel": kernel, "target": target}
     reason = "needs an NVIDIA GPU, this machine has none"
-    return Document(identity | {"dtype": dtype, "threads": threads}, PROVENANCE).refuse(reason)
+    return Document(identity | {"dtype": dtype, "threads": threads}, dict(PROVENANCE)).refuse(reason)
 
 
 def wrong_document() -> Document:
     """As fast as light, and wrong: no table or figure of rates may show it."""
     n, m = SIZES["cattle"]
     identity = {"experiment": "products", "dataset": "cattle", "n": n, "m": m, "kernel": "five_codes"}
-    doc = Document(identity | {"target": "avx512", "dtype": "f8", "threads": 1}, PROVENANCE)
+    doc = Document(identity | {"target": "avx512", "dtype": "f8", "threads": 1}, dict(PROVENANCE))
     doc.add("integer_mismatches", 7, "1", phase="verify", k=10, direction="matmul")
     doc.add("rel_error", 0.5, "1", phase="verify", k=10, direction="matmul")
     doc.add("product_time", 1e-9, "s", phase="product", k=10, direction="matmul", repeat=0)
