@@ -17,6 +17,11 @@ def contaminated(frame: pd.DataFrame) -> tuple[int, int]:
     return measured[measured["contaminated"].notna()]["case"].nunique(), measured["case"].nunique()
 
 
+def contamination(disturbed: int, sessions: int) -> str:
+    """The sentence that says so."""
+    return f"Contaminated: {disturbed} of {sessions} sessions, marked † in the tables; something else was running."
+
+
 def text(frame: pd.DataFrame) -> str:
     """The paragraph, in reStructuredText."""
     measured = frame[frame["metric"].notna()]
@@ -31,12 +36,7 @@ def text(frame: pd.DataFrame) -> str:
         " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
         "; ".join(_commit(row) for row in commits.itertuples() if row.commit),
     ]
-    if disturbed:
-        quiet = (
-            f"Contaminated: {disturbed} of {sessions} sessions, marked † in the tables; something else was running."
-        )
-    else:
-        quiet = f"No session was contaminated, of {sessions}."
+    quiet = contamination(disturbed, sessions) if disturbed else f"No session was contaminated, of {sessions}."
     return f"{', '.join(filter(None, said))}. **{quiet}**\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.front import contaminated
+from bench.front import contaminated, contamination
 from bench.tables import _cells, _page, refused
 
 TITLE = "Summary"
@@ -61,7 +61,7 @@ def _notes(frame: pd.DataFrame) -> list[str]:
     if disturbed:
         notes += [
             "",
-            f"Contaminated: {disturbed} of {of} sessions, marked † in the tables; something else was running.",
+            contamination(disturbed, of),
         ]
     gone = refused.draw(frame)
     if len(gone):
